@@ -1,0 +1,25 @@
+//! A synthetic migration source, and the measures that a receiver is held against.
+//!
+//! Reading order: [`config`] says what a migration is, [`guest`] what its pages hold, [`script`] in
+//! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
+//! sockets, [`verify`] checks what arrived against the seed.
+//!
+//! Nothing here knows the receiver: encoders are written from the wire's tables and golden bytes,
+//! so that a mistake in one is not repeated in the other.
+
+pub mod config;
+mod content;
+mod devices;
+pub mod encode;
+pub mod form;
+pub mod guest;
+mod hash;
+mod image;
+pub mod plan;
+pub mod script;
+pub mod sent;
+
+pub use config::{BlockConfig, ConfigError, DeviceConfig, SourceConfig};
+pub use form::{Form, Version};
+pub use plan::Plan;
+pub use sent::Sent;

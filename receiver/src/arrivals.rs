@@ -1,0 +1,248 @@
+//! Which connections belong to a run: main by its magic, channels by Init.
+//!
+//! The channel count is not on the wire, a UUID may be nil, and anybody can
+//! connect. So Inits are collected until one UUID has a whole set of ids; what
+//! comes later is judged against that set. Generic over the connection, so that
+//! the simulation can use it.
+
+use uuid::Uuid;
+
+use crate::error::{Family, RunError};
+use crate::wire::Init;
+
+/// Connections that have said what they are.
+#[derive(Debug)]
+pub struct Arrivals<C> {
+    uuid: Option<Uuid>,
+    main: Option<C>,
+    main_came: bool,
+    inits: Vec<(Init, C)>,
+    decided: Option<Decided>,
+    last_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    uuid: Uuid,
+    count: usize,
+}
+
+/// What to do with a connection that came too late or is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Kept.
+    Ours,
+    /// Not of this run: log it, close it, go on.
+    Stray(String),
+    /// It proves that the run cannot be right.
+    Fatal(RunError),
+}
+
+impl<C> Arrivals<C> {
+    /// Nothing has come. Only channels with `uuid` are ours, if it is given.
+    pub fn new(uuid: Option<Uuid>) -> Self {
+        Self { uuid, main: None, main_came: false, inits: Vec::new(), decided: None, last_ns: 0 }
+    }
+
+    /// A main stream has come.
+    pub fn add_main(&mut self, connection: C, now_ns: u64) -> Verdict {
+        if self.main_came {
+            return Verdict::Stray("a second main stream while a run is under way".to_owned());
+        }
+        self.main_came = true;
+        self.main = Some(connection);
+        self.last_ns = now_ns;
+        Verdict::Ours
+    }
+
+    /// A multifd channel has come.
+    pub fn add_channel(&mut self, init: Init, connection: C, now_ns: u64) -> Verdict {
+        if let Some(expected) = self.uuid.filter(|&uuid| uuid != init.uuid) {
+            let found = init.uuid;
+            return Verdict::Stray(format!("Init has UUID {found}, the guest's is {expected}"));
+        }
+        if let Some(Decided { uuid, count }) = self.decided {
+            return if init.uuid == uuid && usize::from(init.channel_id) >= count {
+                Verdict::Fatal(too_many(init.channel_id, count))
+            } else {
+                let Init { uuid, channel_id } = init;
+                Verdict::Stray(format!("Init of channel {channel_id}, UUID {uuid}, is not of this run"))
+            };
+        }
+        if self.inits.len() >= INITS_MAX {
+            return Verdict::Stray(format!("{INITS_MAX} channels wait for their run already"));
+        }
+        self.inits.push((init, connection));
+        self.last_ns = now_ns;
+        Verdict::Ours
+    }
+
+    /// The UUID is known from elsewhere now (the configuration section).
+    /// Returns the connections that are not ours.
+    pub fn set_uuid(&mut self, uuid: Uuid) -> Vec<C> {
+        self.uuid = Some(uuid);
+        self.take_out(|init| init.uuid != uuid)
+    }
+
+    /// Takes out channels that `gone` names: their peers have hung up.
+    pub fn drop_channels(&mut self, gone: impl Fn(&C) -> bool) -> usize {
+        let before = self.inits.len();
+        self.inits.retain(|(_, connection)| !gone(connection));
+        before - self.inits.len()
+    }
+
+    /// Channels that wait for their run.
+    pub fn waiting(&self) -> impl Iterator<Item = &C> {
+        self.inits.iter().map(|(_, connection)| connection)
+    }
+
+    /// When the last connection of the run came.
+    pub fn last_ns(&self) -> u64 {
+        self.last_ns
+    }
+
+    /// The main stream, once.
+    pub fn take_main(&mut self) -> Option<C> {
+        self.main.take()
+    }
+
+    /// True once a main stream has come.
+    pub fn has_main(&self) -> bool {
+        self.main_came
+    }
+
+    /// The largest number of ids from 0 without a gap under one UUID.
+    pub fn contiguous(&self) -> usize {
+        self.best().map_or(0, |(_, ids)| ids.iter().zip(0u8..).take_while(|(id, n)| *id == n).count())
+    }
+
+    /// True if some UUID has exactly the ids 0 to n - 1, n at least 1.
+    pub fn is_whole(&self) -> bool {
+        self.best().is_some_and(|(_, ids)| ids.iter().zip(0u8..).all(|(id, n)| *id == n))
+    }
+
+    /// The channels 0 to `count` - 1 in order of id, if all have come: from now
+    /// on these are the run's. Also returned: the strays among the others.
+    ///
+    /// # Errors
+    /// Misbehaved: an id twice, or one that is not below `count`.
+    #[expect(clippy::type_complexity, reason = "ours and theirs")]
+    pub fn decide(&mut self, count: usize) -> Result<Option<(Vec<C>, Vec<C>)>, RunError> {
+        let Some((uuid, ids)) = self.best() else {
+            if count == 0 {
+                self.decided = Some(Decided { uuid: self.uuid.unwrap_or_default(), count });
+                return Ok(Some((Vec::new(), Vec::new())));
+            }
+            return Ok(None);
+        };
+        if let Some(&id) = ids.iter().find(|&&id| usize::from(id) >= count) {
+            return Err(too_many(id, count));
+        }
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            let text = format!("two multifd channels have id {}, UUID {uuid}", pair[0]);
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        if ids.len() < count {
+            return Ok(None);
+        }
+        let strays = self.take_out(|init| init.uuid != uuid);
+        self.inits.sort_by_key(|(init, _)| init.channel_id);
+        self.decided = Some(Decided { uuid, count });
+        Ok(Some((self.inits.drain(..).map(|(_, connection)| connection).collect(), strays)))
+    }
+
+    /// The UUID with the most distinct ids, and its ids sorted.
+    fn best(&self) -> Option<(Uuid, Vec<u8>)> {
+        let mut uuids: Vec<Uuid> = self.inits.iter().map(|(init, _)| init.uuid).collect();
+        uuids.sort_unstable();
+        uuids.dedup();
+        uuids
+            .into_iter()
+            .map(|uuid| {
+                let of_uuid = self.inits.iter().filter(|(init, _)| init.uuid == uuid);
+                let mut ids: Vec<u8> = of_uuid.map(|(init, _)| init.channel_id).collect();
+                ids.sort_unstable();
+                (uuid, ids)
+            })
+            .max_by_key(|(_, ids)| ids.len())
+    }
+
+    fn take_out(&mut self, theirs: impl Fn(&Init) -> bool) -> Vec<C> {
+        let (out, kept) = self.inits.drain(..).partition(|(init, _)| theirs(init));
+        self.inits = kept;
+        let out: Vec<(Init, C)> = out;
+        out.into_iter().map(|(_, connection)| connection).collect()
+    }
+}
+
+fn too_many(id: u8, count: usize) -> RunError {
+    let text = format!(
+        "a multifd channel has id {id}, but the channel count is {count}: set multifd-channels to \
+         the source's value"
+    );
+    RunError::new(Family::Misbehaved, text)
+}
+
+/// Channels that may wait for their run at once: four full sets.
+const INITS_MAX: usize = 1020;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn init(uuid: u128, channel_id: u8) -> Init {
+        Init { uuid: Uuid::from_u128(uuid), channel_id }
+    }
+
+    fn arrivals(inits: &[(u128, u8)]) -> Arrivals<(u128, u8)> {
+        let mut arrivals = Arrivals::new(None);
+        for &(uuid, id) in inits {
+            assert_eq!(arrivals.add_channel(init(uuid, id), (uuid, id), 0), Verdict::Ours);
+        }
+        arrivals
+    }
+
+    #[test]
+    fn a_whole_set_is_found_in_any_order_among_strays() {
+        let mut arrivals = arrivals(&[(7, 2), (9, 0), (7, 0), (7, 1)]);
+        assert_eq!(arrivals.contiguous(), 3);
+        let (ours, strays) = arrivals.decide(3).unwrap().unwrap();
+        assert_eq!(ours, [(7, 0), (7, 1), (7, 2)]);
+        assert_eq!(strays, [(9, 0)]);
+    }
+
+    #[test]
+    fn a_missing_id_waits_and_a_doubled_or_large_one_fails() {
+        assert_eq!(arrivals(&[(7, 0), (7, 2)]).decide(3).unwrap(), None);
+        assert!(arrivals(&[(7, 1), (7, 1)]).decide(2).is_err());
+        let error = arrivals(&[(7, 0), (7, 2)]).decide(2).unwrap_err();
+        assert!(error.text.contains("id 2, but the channel count is 2"), "{error}");
+        assert!(arrivals(&[(7, 0)]).decide(0).is_err(), "multifd on at the source only");
+    }
+
+    #[test]
+    fn after_the_decision_a_large_id_of_our_uuid_is_fatal_and_all_else_stray() {
+        let mut arrivals = arrivals(&[(7, 0), (7, 1)]);
+        arrivals.decide(2).unwrap().unwrap();
+        assert!(matches!(arrivals.add_channel(init(7, 2), (7, 2), 0), Verdict::Fatal(_)));
+        assert!(matches!(arrivals.add_channel(init(7, 1), (7, 1), 0), Verdict::Stray(_)));
+        assert!(matches!(arrivals.add_channel(init(8, 5), (8, 5), 0), Verdict::Stray(_)));
+    }
+
+    #[test]
+    fn a_known_uuid_turns_all_others_into_strays() {
+        let mut arrivals = arrivals(&[(7, 0), (9, 0)]);
+        assert_eq!(arrivals.set_uuid(Uuid::from_u128(9)), [(7, 0)]);
+        assert!(matches!(arrivals.add_channel(init(7, 1), (7, 1), 0), Verdict::Stray(_)));
+    }
+
+    #[test]
+    fn only_the_first_main_stream_counts() {
+        let mut arrivals = Arrivals::new(None);
+        assert_eq!(arrivals.add_main((), 0), Verdict::Ours);
+        assert!(matches!(arrivals.add_main((), 0), Verdict::Stray(_)));
+        assert_eq!(arrivals.take_main(), Some(()));
+        assert_eq!(arrivals.take_main(), None);
+        assert!(arrivals.has_main());
+    }
+}

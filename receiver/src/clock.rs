@@ -1,0 +1,23 @@
+//! The one clock of a receiver.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of `CLOCK_MONOTONIC` (clock_gettime(2)). Read through the vDSO:
+/// about 25 ns, no system call.
+#[inline]
+pub fn now_ns() -> u64 {
+    // CLOCK_MONOTONIC exists on every Linux, so the call cannot fail.
+    ns_of(ClockId::CLOCK_MONOTONIC).unwrap_or(0)
+}
+
+/// CPU time that the thread behind `clock` has used, in nanoseconds; `None`
+/// once the thread is gone.
+pub fn ns_of(clock: ClockId) -> Option<u64> {
+    let time = clock_gettime(clock).ok()?;
+    Some(time.tv_sec().cast_unsigned() * NS_PER_S + time.tv_nsec().cast_unsigned())
+}
+
+/// Nanoseconds in a second.
+pub const NS_PER_S: u64 = 1_000_000_000;
+/// Nanoseconds in a millisecond.
+pub const NS_PER_MS: u64 = 1_000_000;

@@ -1,0 +1,271 @@
+//! The door: accepts connections, asks each what it is, and watches for stalls.
+//!
+//! One thread, poll(2), nothing that blocks: a silent connection holds up
+//! nobody. It tells channels apart by their magic only.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd;
+
+use crate::arrivals::Verdict;
+use crate::clock::{NS_PER_S, now_ns};
+use crate::error::RunError;
+use crate::listen::{Accepted, Listeners, Peer};
+use crate::run::Run;
+use crate::watchdog::Watchdog;
+use crate::wire::{INIT_BYTES, Init, MAIN_MAGIC, MULTIFD_MAGIC};
+
+/// A connection that has said what it is.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket, or pipe, or file.
+    pub fd: Arc<OwnedFd>,
+    /// Who is at the other end.
+    pub peer: String,
+    /// What has been read of a main stream already.
+    pub first: Vec<u8>,
+}
+
+/// Who may connect: none given means everybody. Asked with the peer.
+pub type Allow = Box<dyn Fn(&Peer) -> bool + Send>;
+
+/// The door of one run.
+pub struct Door {
+    run: Arc<Run>,
+    listeners: Listeners,
+    allow: Option<Allow>,
+    newcomers: Vec<Newcomer>,
+    watchdog: Watchdog,
+    handshake: Duration,
+}
+
+/// A connection that has not said what it is yet.
+struct Newcomer {
+    fd: OwnedFd,
+    peer: String,
+    bytes: [u8; INIT_BYTES],
+    have: usize,
+    since_ns: u64,
+}
+
+/// How a look at a newcomer ended.
+enum Look {
+    Wait,
+    Main,
+    Channel(Init),
+    Gone(String),
+}
+
+impl Door {
+    /// A door for `run`; a newcomer that has not said what it is after
+    /// `handshake` is refused.
+    pub fn new(
+        run: Arc<Run>,
+        listeners: Listeners,
+        allow: Option<Allow>,
+        watchdog: Watchdog,
+        handshake: Duration,
+    ) -> Self {
+        Self { run, listeners, allow, newcomers: Vec::new(), watchdog, handshake }
+    }
+
+    /// Runs until the run is told to stop. The listeners close with it.
+    pub fn run(mut self) {
+        // Descriptors that were handed over do not knock.
+        if let Err(error) = self.accept(now_ns()) {
+            self.run.fail(error);
+        }
+        while !self.run.is_stopping() {
+            if let Err(error) = self.turn() {
+                self.run.fail(error);
+            }
+        }
+        for newcomer in &self.newcomers {
+            self.run.stray(&newcomer.peer, "had not said what it is when the run ended");
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), RunError> {
+        let wake = self.run.door_wake().fd();
+        let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+        let listening = self.listeners.poll_fds().len();
+        fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        fds.extend(
+            self.newcomers.iter().map(|one| PollFd::new(one.fd.as_fd(), PollFlags::POLLIN)),
+        );
+        match poll(&mut fds, PollTimeout::from(TICK_MS)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(RunError::host("poll", error)),
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        let woken = is_ready(&fds[0]);
+        let knocked = fds[1..=listening].iter().any(is_ready);
+        let ready: Vec<bool> = fds[1 + listening..].iter().map(is_ready).collect();
+        drop(fds);
+        if woken {
+            self.run.door_wake().clear();
+        }
+        let now = now_ns();
+        self.greet(&ready, now);
+        if knocked {
+            self.accept(now)?;
+        }
+        self.drop_hung_up();
+        self.watchdog.look(&self.run, now)
+    }
+
+    fn accept(&mut self, now: u64) -> Result<(), RunError> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Accepted { descriptor: fd, peer } = match self.listeners.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => break,
+                Err(error) => return Err(RunError::host("accept", error)),
+            };
+            set_nonblocking(&fd)?;
+            self.run.door_busy_ns.store(now, Relaxed);
+            let name = peer.to_string();
+            if self.allow.as_ref().is_some_and(|allow| !allow(&peer)) {
+                self.run.stray(&name, "is not in --allow");
+                continue;
+            }
+            if self.newcomers.len() >= NEWCOMERS_MAX {
+                let oldest = self.newcomers.remove(0);
+                self.run.stray(&oldest.peer, "is silent while others wait");
+            }
+            self.newcomers.push(Newcomer {
+                fd,
+                peer: name,
+                bytes: [0; INIT_BYTES],
+                have: 0,
+                since_ns: now,
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks at the newcomers that have sent something, and at all that have
+    /// waited too long.
+    fn greet(&mut self, ready: &[bool], now: u64) {
+        let mut kept = Vec::with_capacity(self.newcomers.len());
+        for (index, mut newcomer) in std::mem::take(&mut self.newcomers).into_iter().enumerate() {
+            let look = if ready.get(index) == Some(&true) { newcomer.look() } else { Look::Wait };
+            let Newcomer { since_ns, .. } = newcomer;
+            match look {
+                Look::Wait if now - since_ns < nanos(self.handshake) => kept.push(newcomer),
+                Look::Wait => {
+                    let seconds = (now - since_ns) / NS_PER_S;
+                    let why = format!("{} bytes in {seconds} s", newcomer.have);
+                    self.run.stray(&newcomer.peer, &why);
+                }
+                Look::Gone(why) => self.run.stray(&newcomer.peer, &why),
+                Look::Main => {
+                    tracing::info!("main stream from {}", newcomer.peer);
+                    let peer = newcomer.peer.clone();
+                    let connection = newcomer.into_connection();
+                    let verdict = self.run.arrivals().add_main(connection, now);
+                    self.judge(&peer, verdict);
+                }
+                Look::Channel(init) => {
+                    tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
+                    let peer = newcomer.peer.clone();
+                    let connection = newcomer.into_connection();
+                    let verdict = self.run.arrivals().add_channel(init, connection, now);
+                    self.judge(&peer, verdict);
+                }
+            }
+        }
+        self.newcomers = kept;
+    }
+
+    fn judge(&self, peer: &str, verdict: Verdict) {
+        match verdict {
+            Verdict::Ours => {
+                self.run.door_busy_ns.store(now_ns(), Relaxed);
+                self.run.wake_main();
+            }
+            Verdict::Stray(why) => self.run.stray(peer, &why),
+            Verdict::Fatal(error) => self.run.fail(error),
+        }
+    }
+
+    /// Channels that waited for their run and whose peers have gone.
+    fn drop_hung_up(&self) {
+        let mut arrivals = self.run.arrivals();
+        if arrivals.has_main() {
+            return;
+        }
+        let gone = arrivals.drop_channels(|connection| {
+            let flags = PollFlags::from_bits_retain(libc::POLLRDHUP) | PollFlags::POLLHUP | PollFlags::POLLERR;
+            let mut fds = [PollFd::new(connection.fd.as_fd(), flags)];
+            poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        });
+        drop(arrivals);
+        for _ in 0..gone {
+            self.run.stray("a channel's peer", "hung up before its main stream came");
+        }
+    }
+}
+
+impl Newcomer {
+    fn look(&mut self) -> Look {
+        loop {
+            let wanted = match self.magic() {
+                None => MAGIC_BYTES,
+                Some(MAIN_MAGIC) => return Look::Main,
+                Some(MULTIFD_MAGIC) if self.have < INIT_BYTES => INIT_BYTES,
+                Some(MULTIFD_MAGIC) => {
+                    return match Init::parse(&self.bytes) {
+                        Ok(init) => Look::Channel(init),
+                        Err(error) => Look::Gone(format!("Init: {error}")),
+                    };
+                }
+                Some(magic) => return Look::Gone(format!("unknown channel magic {magic:#010x}")),
+            };
+            match unistd::read(&self.fd, &mut self.bytes[self.have..wanted]) {
+                Ok(0) => return Look::Gone(format!("closed after {} bytes", self.have)),
+                Ok(bytes) => self.have += bytes,
+                Err(Errno::EAGAIN) => return Look::Wait,
+                Err(Errno::EINTR) => {}
+                Err(error) => return Look::Gone(format!("lost: {error}")),
+            }
+        }
+    }
+
+    fn magic(&self) -> Option<u32> {
+        let bytes = self.bytes[..self.have].first_chunk()?;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    fn into_connection(self) -> Connection {
+        Connection {
+            fd: Arc::new(self.fd),
+            peer: self.peer,
+            first: self.bytes[..self.have].to_vec(),
+        }
+    }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> Result<(), RunError> {
+    let host = |error| RunError::host("fcntl", error);
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(host)?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(host)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How often the watchdog looks, milliseconds.
+const TICK_MS: u16 = 100;
+/// Connections taken before others are looked at again.
+const ACCEPTS_PER_TURN: usize = 256;
+/// Newcomers that may be silent at once; then the oldest goes.
+const NEWCOMERS_MAX: usize = 512;
+const MAGIC_BYTES: usize = 4;

@@ -1,0 +1,34 @@
+//! The destination of a QEMU live migration: wire formats, channels, readers
+//! on io_uring, main stream, sync points, return path, statistics and the
+//! monitor's migration commands.
+//!
+//! The way of a byte: [`listen`] and [`door`] (a connection says what it is),
+//! [`migration`] (main's thread conducts), [`reader`] and [`ring`] (receives),
+//! [`wire`] (a packet, checked once), [`channel`] and [`place`] (what next, and
+//! where to), guest RAM, [`sync`] (rounds), [`stats`] (what is told).
+
+pub mod arrivals;
+pub mod channel;
+pub mod clock;
+pub mod door;
+pub mod error;
+pub mod listen;
+pub mod main_stream;
+pub mod migration;
+pub mod monitor;
+pub mod phases;
+pub mod place;
+pub mod report;
+pub mod reader;
+pub mod receiver;
+#[allow(unsafe_code, reason = "the kernel writes where we tell it: docs/unsafe.md#ring")]
+pub mod ring;
+pub mod run;
+pub mod settings;
+pub mod stats;
+pub mod status;
+pub mod sync;
+pub mod tcp_info;
+pub mod wake;
+pub mod watchdog;
+pub mod wire;

@@ -1,0 +1,148 @@
+//! What the main stream tells its driver, one step at a time.
+
+use std::sync::Arc;
+
+use crate::wire::{BlockInfo, Command, Configuration, SectionType};
+
+/// What [`super::MainStream::step`] found at the front of its input.
+#[derive(Debug, PartialEq)]
+pub enum Step<'a> {
+    /// More bytes are needed than the input has.
+    Need {
+        /// True if the stream may rest here for as long as the source likes:
+        /// nothing is begun and unfinished.
+        at_boundary: bool,
+    },
+    /// Something is there.
+    Event {
+        /// How many bytes of the input it was. May be 0; there is progress
+        /// nevertheless.
+        consumed: usize,
+        /// What it was.
+        event: Event<'a>,
+    },
+}
+
+/// One thing in the main stream.
+#[derive(Debug, PartialEq)]
+pub enum Event<'a> {
+    /// Magic and version.
+    Header {
+        /// Always 3.
+        version: u32,
+    },
+    /// The configuration section, whole. Sources without one (machine types
+    /// up to 2.3) go from the header straight to the first record.
+    Configuration(Box<Configuration>),
+    /// A command that is legal here and that we speak.
+    Command(Command<'a>),
+    /// The header of a section: START, or FULL of an early one (a device's
+    /// state that belongs before the end of RAM).
+    SectionStart {
+        /// START or FULL.
+        section_type: SectionType,
+        /// Key of the section from now on.
+        section_id: u32,
+        /// Which iterable or device.
+        idstr: &'a str,
+        /// Tells those of the same idstr apart.
+        instance_id: u32,
+        /// Version of the section's format.
+        version_id: u32,
+    },
+    /// The header of a further record of a section that has started.
+    SectionContinue {
+        /// PART or END.
+        section_type: SectionType,
+        /// Which section.
+        section_id: u32,
+    },
+    /// All RAM blocks, once, in the source's order. `block` in the events
+    /// below counts in this list.
+    RamBlocks(Arc<[BlockInfo]>),
+    /// A page with its bytes.
+    Page {
+        /// Index in the list of blocks.
+        block: usize,
+        /// Offset in the block, in bytes; checked: the page lies inside.
+        offset: u64,
+        /// Exactly one page.
+        bytes: &'a [u8],
+    },
+    /// A page that is zero now.
+    Zero {
+        /// Index in the list of blocks.
+        block: usize,
+        /// Offset in the block, in bytes; checked: the page lies inside.
+        offset: u64,
+    },
+    /// A page as the difference to its present content.
+    Xbzrle {
+        /// Index in the list of blocks.
+        block: usize,
+        /// Offset in the block, in bytes; checked: the page lies inside.
+        offset: u64,
+        /// The runs, not looked at; at most a page long.
+        encoded: &'a [u8],
+    },
+    /// A page as one zlib stream (capability `compress`, up to 9.0).
+    CompressedPage {
+        /// Index in the list of blocks.
+        block: usize,
+        /// Offset in the block, in bytes; checked: the page lies inside.
+        offset: u64,
+        /// The stream, not looked at; at most what zlib can make of a page.
+        encoded: &'a [u8],
+    },
+    /// A sync point of modern multifd.
+    MultifdFlush,
+    /// The end of a RAM section's payload; a sync point of legacy multifd.
+    RamEos {
+        /// START, PART or END; after END all RAM has been sent.
+        section_type: SectionType,
+    },
+    /// A section is complete: its footer was right, or the stream has none.
+    SectionEnd {
+        /// START, PART, END, or FULL of an early section.
+        section_type: SectionType,
+        /// Which section.
+        section_id: u32,
+    },
+    /// Bytes of a section whose content is of no use here.
+    Skipped,
+    /// Bytes of the device state; the machine keeps them.
+    DeviceTail {
+        /// How many.
+        appended: usize,
+    },
+    /// Up to here the bytes are a whole migration: the description of the
+    /// device state is there and fits the state exactly.
+    ///
+    /// The source sends nothing more and does not close, so whether this is
+    /// the end only silence can tell: [`Certainty`] says how much of it is
+    /// needed. If more bytes come after all, step on: the search continues.
+    EndOfStream(Certainty),
+}
+
+/// How sure [`Event::EndOfStream`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// The only candidate, and every section's footer fits: if one
+    /// non-blocking read now finds nothing, this is the end.
+    Exact,
+    /// A stream without footers, or not the first candidate: wait for
+    /// [`super::GRACE_MS`] without a byte.
+    NeedsGrace,
+}
+
+/// How a stream ended whose source closed the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// After [`Event::EndOfStream`], with no byte more.
+    Complete,
+    /// After what looks like the end of the device state, without a
+    /// description: the source runs with `suppress-vmdesc=on` or a machine
+    /// type up to 2.2, or died at this very byte. Sections cannot be told
+    /// apart.
+    WithoutDescription,
+}

@@ -1,0 +1,126 @@
+//! Illegal moments, and noise.
+
+use super::*;
+use crate::main_stream::fuzzing;
+use crate::wire::fuzzing::{Seed, mutate};
+
+fn family(source: &Source) -> Family {
+    let whole = events(&source.bytes);
+    assert_eq!(run(&source.bytes, Options::default(), || 1), whole);
+    let error = whole.end.unwrap_err();
+    assert!(!error.is_truncated(), "{error}");
+    error.family()
+}
+
+fn base() -> Source {
+    let mut source = Source::new(true);
+    source.header().configuration("pc");
+    source
+}
+
+fn in_ram() -> Source {
+    let mut source = base();
+    source.ram_start(1, &[("mem", 0x4000)]).eos().footer(1);
+    source
+}
+
+#[test]
+fn what_is_no_migration_is_refused_at_once() {
+    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"QEVM\0\0\0\x02", b"\x11\x22\x33\x44\0\0\0\x01"] {
+        let error = events(bytes).end.unwrap_err();
+        assert_eq!((error.family(), error.place()), (Family::Malformed, &Place::Header));
+    }
+}
+
+#[test]
+fn commands_at_illegal_moments_are_refused() {
+    let cases: &[(&[(u16, &[u8])], Family)] = &[
+        (&[(1, &[]), (1, &[])], Family::Misbehaved),
+        (&[(3, &[]), (3, &[])], Family::Misbehaved),
+        (&[(11, &[]), (11, &[])], Family::Misbehaved),
+        (&[(6, &[0])], Family::Misbehaved),
+        (&[(7, &[0, 0, 0, 9])], Family::Misbehaved),
+        (&[(4, &[])], Family::Misbehaved),
+        (&[(5, &[])], Family::Misbehaved),
+        (&[(9, &[])], Family::Misbehaved),
+        (&[(10, &[1, b'a'])], Family::Misbehaved),
+        (&[(8, &[])], Family::Unsupported),
+        (&[(0, &[])], Family::Malformed),
+        (&[(12, &[])], Family::Malformed),
+    ];
+    for (commands, expected) in cases {
+        let mut source = base();
+        for (id, payload) in *commands {
+            source.command(*id, payload);
+        }
+        assert_eq!(family(&source), *expected, "{commands:?}");
+    }
+    let mut late = in_ram();
+    late.advise(0x1000);
+    assert_eq!(family(&late), Family::Misbehaved);
+}
+
+#[test]
+fn colo_is_refused_by_its_capability() {
+    let mut source = base();
+    source.command(8, &[]);
+    let error = events(&source.bytes).end.unwrap_err();
+    assert!(error.to_string().contains("x-colo"), "{error}");
+}
+
+#[test]
+fn section_rules_are_kept() {
+    let cases: &[(fn(&mut Source), Family)] = &[
+        (|s| drop(s.go_on(2, 7)), Family::Misbehaved),
+        (|s| drop(s.start(1, 1, "dirty-bitmap", 0, 1)), Family::Misbehaved),
+        (|s| drop(s.start(1, 5, "ram", 0, 4)), Family::Misbehaved),
+        (|s| drop(s.start(4, 5, "ram", 0, 4)), Family::Misbehaved),
+        (|s| drop(s.raw(&[0])), Family::Misbehaved),
+        (|s| drop(s.raw(&[6])), Family::Malformed),
+        (|s| drop(s.raw(&[7])), Family::Malformed),
+        (|s| drop(s.raw(&[5])), Family::Malformed),
+        (|s| drop(s.raw(&[0x7e])), Family::Malformed),
+        (|s| drop(s.go_on(2, 1).eos().raw(&[0x7e]).be32(2)), Family::Malformed),
+        (|s| drop(s.go_on(2, 1).eos().go_on(2, 1)), Family::Malformed),
+        (|s| drop(s.go_on(3, 1).eos().footer(1).go_on(2, 1)), Family::Misbehaved),
+    ];
+    for (index, (spoil, expected)) in cases.iter().enumerate() {
+        let mut source = in_ram();
+        spoil(&mut source);
+        assert_eq!(family(&source), *expected, "case {index}");
+    }
+    let mut version = base();
+    version.start(1, 1, "ram", 0, 3);
+    assert_eq!(family(&version), Family::Unsupported);
+    let mut both = Source::new(true);
+    both.header().configuration_with_capability("pc", "x-ignore-shared");
+    both.advise(0x1000).start(1, 1, "ram", 0, 4);
+    assert_eq!(family(&both), Family::Misbehaved);
+}
+
+#[test]
+fn page_sizes_that_contradict_each_other_are_refused() {
+    let mut source = Source::new(true);
+    source.header().configuration_with_page_bits("virt", 16).advise(0x1000);
+    assert_eq!(family(&source), Family::Unsupported);
+}
+
+#[test]
+fn too_many_sections_are_refused() {
+    let mut source = base();
+    for id in 0..4097 {
+        source.start(1, id, "s390-storage_attributes", 0, 0).be64(1).footer(id);
+    }
+    assert_eq!(family(&source), Family::Malformed);
+}
+
+#[test]
+fn noise_and_changed_streams_give_the_same_answer_in_any_pieces() {
+    let mut seed = Seed::of_test();
+    let base = [complete(true), complete(false)];
+    for _ in 0..400 {
+        let mut bytes = base[seed.below(2)].clone();
+        mutate(&mut seed, &mut bytes);
+        fuzzing::main_stream(&bytes);
+    }
+}

@@ -1,0 +1,599 @@
+//! The main thread: walks the main stream and conducts everything else.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use landfall_pagepool::{BlockName, BlockRequest, Pool};
+
+use super::input::{Filled, Input};
+use super::main_pages::MainPages;
+use super::outcome::{Ended, Received};
+use super::return_path::ReturnPath;
+use super::settle::{self, ChannelCount};
+use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
+use crate::error::{Family, RunError};
+use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
+use crate::reader::{Reader, cpu_use};
+use crate::run::{Run, lock};
+use crate::stats::{Latencies, Round};
+use crate::status::Status;
+use crate::tcp_info;
+use crate::wire::{BlockInfo, Command, Configuration, PageBytes, Reply, SectionType};
+
+/// Where pages go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sink {
+    /// Into guest RAM.
+    #[default]
+    Ram,
+    /// Nowhere: source and network are measured alone.
+    Discard,
+}
+
+/// What a run is to do.
+#[derive(Clone)]
+pub struct Plan {
+    /// How many channels there will be.
+    pub channels: ChannelCount,
+    /// Where pages go.
+    pub sink: Sink,
+    /// Nothing for so long where something must come is a stall, nanoseconds.
+    pub stall_ns: u64,
+    /// The run may last so long from its first connection, nanoseconds.
+    pub max_time_ns: Option<u64>,
+    /// The capability `switchover-ack` is on.
+    pub switchover_ack: bool,
+    /// Told when the status changes; on the main thread.
+    pub observer: Arc<dyn Fn(Status) + Send + Sync>,
+}
+
+/// The main thread of one run.
+pub struct Conductor {
+    run: Arc<Run>,
+    plan: Plan,
+    pool: Arc<Mutex<Pool>>,
+    readers: Vec<Reader>,
+}
+
+impl Conductor {
+    /// Conducts `run` with its `readers`; guest RAM comes from `pool`.
+    pub fn new(run: Arc<Run>, plan: Plan, pool: Arc<Mutex<Pool>>, readers: Vec<Reader>) -> Self {
+        Self { run, plan, pool, readers }
+    }
+
+    /// Runs to the end, whichever it is; everybody else has let go then.
+    pub fn run(self) -> Ended {
+        let Self { run, plan, pool, readers } = self;
+        run.main_thread.enter();
+        let cpu_before = cpu_use();
+        let mut received = Received::default();
+        let result = Walk::begin(&run, &plan, &pool, &readers, &mut received)
+            .and_then(|walk| walk.to_the_end());
+        if let Err(error) = result {
+            run.fail(error);
+        }
+        let reports: Vec<_> = readers.into_iter().map(Reader::stop).collect();
+        let mut latencies = Latencies::new();
+        reports.iter().for_each(|report| latencies.merge(&report.latencies));
+        let now = now_ns();
+        for channel in run.channels() {
+            lock(&channel.tcp).extend(tcp_info::sample(&channel.socket, now));
+        }
+        run.main_thread.leave();
+        Ended {
+            error: run.error().cloned(),
+            received,
+            latencies,
+            reader_cpu: reports.iter().map(|report| report.cpu).collect(),
+            main_cpu: cpu_use().since(cpu_before),
+        }
+    }
+}
+
+/// The walk along the main stream.
+struct Walk<'run> {
+    run: &'run Run,
+    plan: &'run Plan,
+    pool: &'run Mutex<Pool>,
+    readers: &'run [Reader],
+    received: &'run mut Received,
+    input: Input,
+    stream: MainStream,
+    return_path: ReturnPath,
+    page: PageBytes,
+    pages: MainPages,
+    machine: Option<Box<str>>,
+    section_has_flush: bool,
+    modern: Option<bool>,
+    deadline_ns: Option<u64>,
+    round: RoundStart,
+}
+
+/// Sums at the beginning of a round.
+#[derive(Clone, Copy, Default)]
+struct RoundStart {
+    at_ns: u64,
+    normal: u64,
+    zero: u64,
+    wire_bytes: u64,
+}
+
+impl<'run> Walk<'run> {
+    fn begin(
+        run: &'run Run,
+        plan: &'run Plan,
+        pool: &'run Mutex<Pool>,
+        readers: &'run [Reader],
+        received: &'run mut Received,
+    ) -> Result<Self, RunError> {
+        let connection = settle::main_stream(run)?;
+        let now = now_ns();
+        run.phases().main_came = Some(now);
+        run.main.last_activity_ns.set(now);
+        run.main.wire_bytes.add(connection.first.len() as u64);
+        if plan.channels == ChannelCount::Derived {
+            // Nobody can know yet who is still to come.
+            set_active(run, plan);
+        }
+        Ok(Self {
+            run,
+            plan,
+            pool,
+            readers,
+            received,
+            input: Input::new(Arc::clone(&connection.fd), &connection.first),
+            stream: MainStream::new(Options::default()),
+            return_path: ReturnPath::new(connection.fd),
+            page: PageBytes::DEFAULT,
+            pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
+            machine: None,
+            section_has_flush: false,
+            modern: None,
+            deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
+            round: RoundStart { at_ns: now, ..RoundStart::default() },
+        })
+    }
+
+    fn to_the_end(mut self) -> Result<(), RunError> {
+        loop {
+            match self.step()? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(()) => return self.finish(),
+            }
+        }
+    }
+
+    /// Takes what is there, then waits for more; breaks at the end.
+    fn step(&mut self) -> Result<ControlFlow<()>, RunError> {
+        loop {
+            let input = self.input.bytes();
+            let (consumed, event) = match self.stream.step(input)? {
+                Step::Need { at_boundary } => {
+                    self.mark_pages();
+                    return self.fill(at_boundary);
+                }
+                Step::Event { consumed, event } => (consumed, event),
+            };
+            match event {
+                Event::Page { block, offset, bytes } => {
+                    if self.pages.must_mark(block) {
+                        mark(self.run, &mut self.pages);
+                    }
+                    let ram = self.run.ram().expect("the parser knows the blocks");
+                    self.pages.put(ram, block, offset, bytes);
+                }
+                Event::Zero { block, offset } => {
+                    if self.pages.must_mark(block) {
+                        mark(self.run, &mut self.pages);
+                    }
+                    let ram = self.run.ram().expect("the parser knows the blocks");
+                    self.pages.put_zero(ram, block, offset);
+                }
+                Event::Header { .. } | Event::Skipped => {}
+                Event::Configuration(configuration) => self.configuration(*configuration),
+                Event::Command(command) => {
+                    let answer = answer_to(command)?;
+                    self.command(answer)?;
+                }
+                Event::SectionStart { .. } => self.section_has_flush = false,
+                Event::SectionContinue { section_type, .. } => {
+                    self.section_has_flush = false;
+                    if section_type == SectionType::END {
+                        self.run.phases().switchover_start.get_or_insert_with(now_ns);
+                    }
+                }
+                Event::RamBlocks(blocks) => self.ram_blocks(&blocks)?,
+                Event::Xbzrle { .. } => {
+                    return Err(unsupported("XBZRLE pages", "the capability xbzrle"));
+                }
+                Event::CompressedPage { .. } => {
+                    return Err(unsupported("compressed pages", "the capability compress"));
+                }
+                Event::MultifdFlush => {
+                    self.section_has_flush = true;
+                    self.mark_pages();
+                    self.settle_derived(true)?;
+                    self.sync_point()?;
+                }
+                Event::RamEos { .. } => {
+                    self.mark_pages();
+                    // The first section of ram tells which mark counts: a source
+                    // that flushes does so there.
+                    let modern = *self.modern.get_or_insert(self.section_has_flush);
+                    self.settle_derived(modern)?;
+                    if !modern {
+                        self.sync_point()?;
+                    }
+                }
+                Event::SectionEnd { section_type, .. } => {
+                    if section_type == SectionType::END {
+                        self.run.phases().ram_done = Some(now_ns());
+                    }
+                }
+                Event::DeviceTail { appended } => {
+                    self.run.main.device_state_bytes.add(appended as u64);
+                }
+                Event::EndOfStream(certainty) => {
+                    self.input.consume(consumed);
+                    if self.is_the_end(certainty)? {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    continue;
+                }
+            }
+            self.input.consume(consumed);
+        }
+    }
+
+    fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
+        match self.input.fill(&self.run.main, self.run.main_wake(), TICK_MS)? {
+            Filled::Some => {}
+            Filled::Nothing => {
+                settle::check(self.run)?;
+                self.check_time(at_boundary)?;
+            }
+            Filled::End => {
+                let end = self.stream.end_of_input()?;
+                if self.return_path.is_open() {
+                    let text = "main stream: closed by the source at the end of the migration, \
+                                before the destination could answer";
+                    return Err(RunError::new(Family::Misbehaved, text));
+                }
+                if end == End::WithoutDescription {
+                    tracing::warn!("the stream has no description of the device state (vmdesc)");
+                }
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// After the last byte there must be silence.
+    fn is_the_end(&self, certainty: Certainty) -> Result<bool, RunError> {
+        if certainty == Certainty::NeedsGrace {
+            let until = now_ns() + GRACE_NS;
+            while self.input.is_dry() && now_ns() < until {
+                settle::wait(self.run, GRACE_POLL_MS)?;
+            }
+        }
+        Ok(self.input.is_dry())
+    }
+
+    fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
+        let now = now_ns();
+        if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
+            let text = format!("the run took longer than {} s (--max-time)", limit / NS_PER_S);
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        let silent_ns = now - self.run.main.last_activity_ns.get();
+        if !at_boundary && silent_ns > self.plan.stall_ns {
+            let text = format!(
+                "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
+                self.run.main.wire_bytes.get(),
+                silent_ns / NS_PER_S,
+                self.plan.stall_ns / NS_PER_S
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        Ok(())
+    }
+
+    fn configuration(&mut self, configuration: Configuration) {
+        if let Some(uuid) = configuration.uuid {
+            settle::uuid(self.run, uuid);
+        }
+        if let Some(page) = configuration.page {
+            self.page = page;
+            self.pages = MainPages::new(page_shift(page), self.plan.sink == Sink::Ram);
+        }
+        self.machine = Some(configuration.machine);
+    }
+
+    fn command(&mut self, answer: Answer) -> Result<(), RunError> {
+        match answer {
+            Answer::OpenReturnPath => {
+                self.return_path.open();
+                let one = self.plan.switchover_ack && acks_once(self.machine.as_deref());
+                if one {
+                    self.return_path.say(Reply::SwitchoverAck)?;
+                }
+            }
+            Answer::Pong(value) => self.return_path.say(Reply::Pong(value))?,
+            Answer::SwitchoverStart => {
+                self.run.phases().switchover_start = Some(now_ns());
+            }
+            Answer::Advised => tracing::warn!(
+                "the source has postcopy-ram on: as long as it stays with precopy all is well; \
+                 if it starts postcopy this run fails"
+            ),
+            Answer::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn ram_blocks(&mut self, blocks: &[BlockInfo]) -> Result<(), RunError> {
+        let requests = blocks
+            .iter()
+            .map(|block| {
+                let name = BlockName::parse(block.name.as_bytes()).map_err(|error| {
+                    RunError::new(Family::Malformed, format!("RAM block '{}': {error}", block.name))
+                })?;
+                Ok(BlockRequest { name, bytes: block.used_bytes })
+            })
+            .collect::<Result<Vec<_>, RunError>>()?;
+        let mut pool = lock(self.pool);
+        let carved = match self.plan.sink {
+            Sink::Ram => pool.carve(&requests, self.page.get(), &|_, _| {}),
+            Sink::Discard => pool.carve(&requests, self.page.get(), &|_, _| {}),
+        };
+        drop(pool);
+        let ram = Arc::new(carved.map_err(|error| RunError::new(Family::Environment, error.to_string()))?);
+        self.received.ram = Some(Arc::clone(&ram));
+        self.run.set_ram(ram);
+        self.run.phases().ram_mapped = Some(now_ns());
+        if let ChannelCount::Configured(count) = self.plan.channels {
+            let connections = settle::configured(self.run, count, self.plan.stall_ns)?;
+            self.attach(connections);
+            set_active(self.run, self.plan);
+        }
+        Ok(())
+    }
+
+    /// Derives the channel count, if that is to be done and has not been.
+    fn settle_derived(&mut self, multifd: bool) -> Result<(), RunError> {
+        if self.plan.channels == ChannelCount::Derived && self.run.sync().is_none() {
+            let connections = settle::derived(self.run, multifd, self.plan.stall_ns)?;
+            tracing::info!("multifd channels derived: {}", connections.len());
+            self.attach(connections);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, connections: Vec<crate::door::Connection>) {
+        let last_ns = self.run.arrivals().last_ns();
+        {
+            let mut phases = self.run.phases();
+            phases.connected = phases.main_came.max(Some(last_ns));
+        }
+        let keep = self.plan.sink == Sink::Ram;
+        settle::attach(self.run, self.readers, connections, self.page, keep);
+        self.round.at_ns = now_ns();
+    }
+
+    /// Waits until every channel has come to this sync point, and lets them go
+    /// on.
+    fn sync_point(&mut self) -> Result<(), RunError> {
+        let sync = self.run.sync().expect("channels are known at a sync point");
+        let sync_point = sync.passed() + 1;
+        let since_ns = now_ns();
+        while let Some(channel) = sync.missing(sync_point) {
+            if self.run.has_ended(channel) && sync.missing(sync_point) == Some(channel) {
+                let text = format!(
+                    "channel {channel}: closed by the source before SYNC {sync_point} of the \
+                     migration"
+                );
+                return Err(RunError::new(Family::Misbehaved, text));
+            }
+            settle::wait(self.run, TICK_MS)?;
+            self.check_time(true)?;
+            self.check_sync_stall(sync_point, since_ns)?;
+        }
+        let now = now_ns();
+        let waited_ns = now - since_ns;
+        self.run.main.sync_wait_ns.add(waited_ns);
+        self.run.main.sync_points.add(1);
+        self.note_round(now, waited_ns);
+        self.run.phases().first_byte.get_or_insert(now);
+        sync.pass(sync_point);
+        self.run.wake_readers();
+        Ok(())
+    }
+
+    fn check_sync_stall(&self, sync_point: u64, since_ns: u64) -> Result<(), RunError> {
+        let channels = self.run.channels().iter();
+        let moved = channels.map(|channel| channel.counters.last_activity_ns.get());
+        let newest_ns = moved.max().unwrap_or(0).max(since_ns);
+        let silent_ns = now_ns().saturating_sub(newest_ns);
+        if silent_ns <= self.plan.stall_ns {
+            return Ok(());
+        }
+        let sync = self.run.sync().expect("channels are known at a sync point");
+        let missing: Vec<String> = (0..sync.channels())
+            .filter(|&channel| sync.reached(channel) < sync_point)
+            .map(|channel| channel.to_string())
+            .collect();
+        let text = format!(
+            "sync point {sync_point}: channels {} have not sent their SYNC, and nothing came on \
+             any channel for {} s (--stall-timeout {})",
+            missing.join(", "),
+            silent_ns / NS_PER_S,
+            self.plan.stall_ns / NS_PER_S
+        );
+        Err(RunError::new(Family::Misbehaved, text))
+    }
+
+    fn note_round(&mut self, now: u64, sync_wait_ns: u64) {
+        let main = &self.run.main;
+        let mut end = RoundStart {
+            at_ns: now,
+            normal: main.normal.get(),
+            zero: main.zero.get(),
+            wire_bytes: main.wire_bytes.get(),
+        };
+        for channel in self.run.channels() {
+            end.normal += channel.counters.normal.get();
+            end.zero += channel.counters.zero.get();
+            end.wire_bytes += channel.counters.wire_bytes.get();
+        }
+        let start = std::mem::replace(&mut self.round, end);
+        let mut rounds = lock(&self.run.rounds);
+        if rounds.len() < ROUNDS_MAX {
+            rounds.push(Round {
+                duration_ns: end.at_ns - start.at_ns,
+                normal: end.normal - start.normal,
+                zero: end.zero - start.zero,
+                wire_bytes: end.wire_bytes - start.wire_bytes,
+                sync_wait_ns,
+            });
+        }
+    }
+
+    fn mark_pages(&mut self) {
+        if self.run.sync().is_some() {
+            mark(self.run, &mut self.pages);
+        }
+    }
+
+    fn finish(mut self) -> Result<(), RunError> {
+        self.run.phases().device_state_done = Some(now_ns());
+        let Some(sync) = self.run.sync() else {
+            let text = "main stream: the migration ended without any RAM";
+            return Err(RunError::new(Family::Misbehaved, text));
+        };
+        let passed = sync.passed();
+        for channel in 0..sync.channels() {
+            let reached = sync.reached(channel);
+            if reached != passed {
+                let text = format!(
+                    "channel {channel}: {reached} SYNC packets, but main had {passed} sync points"
+                );
+                return Err(RunError::new(Family::Misbehaved, text));
+            }
+        }
+        self.received.device_state = self.stream.take_device_state();
+        self.received.machine = self.machine.take();
+        self.received.modern_sync = self.modern == Some(true);
+        self.received.return_path = self.return_path.is_open();
+        if !self.run.finish() {
+            return settle::check(self.run);
+        }
+        // Only a destination that keeps what it received may take the guest.
+        let shut = match self.plan.sink {
+            Sink::Ram => SHUT_TAKEN,
+            Sink::Discard => SHUT_REFUSED,
+        };
+        if let Err(error) = self.return_path.say(Reply::Shut(shut)) {
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+}
+
+/// What a command asks of us.
+enum Answer {
+    OpenReturnPath,
+    Pong(u32),
+    SwitchoverStart,
+    Advised,
+    Nothing,
+}
+
+fn answer_to(command: Command<'_>) -> Result<Answer, RunError> {
+    let postcopy = || unsupported("postcopy", "the capability postcopy-ram, or do not start it");
+    match command {
+        Command::OpenReturnPath => Ok(Answer::OpenReturnPath),
+        Command::Ping(value) => Ok(Answer::Pong(value)),
+        Command::SwitchoverStart => Ok(Answer::SwitchoverStart),
+        Command::PostcopyAdvise(Some(_)) => Ok(Answer::Advised),
+        Command::PostcopyAdvise(None) => Ok(Answer::Nothing),
+        Command::EnableColo => Err(unsupported("COLO", "the capability x-colo")),
+        Command::PostcopyListen
+        | Command::PostcopyRun
+        | Command::PostcopyRamDiscard(_)
+        | Command::Packaged(_)
+        | Command::PostcopyResume
+        | Command::RecvBitmap(_) => Err(postcopy()),
+    }
+}
+
+fn set_active(run: &Run, plan: &Plan) {
+    {
+        let mut status = run.status();
+        if *status != Status::Setup {
+            return;
+        }
+        *status = Status::Active;
+    }
+    (plan.observer)(Status::Active);
+}
+
+fn mark(run: &Run, pages: &mut MainPages) {
+    let ram = run.ram().expect("RAM is known before pages");
+    pages.mark(ram, &run.main, run.main_blocks());
+}
+
+fn unsupported(what: &str, turn_off: &str) -> RunError {
+    RunError::new(
+        Family::Unsupported,
+        format!("{what} cannot be received: turn off {turn_off} on the source"),
+    )
+}
+
+fn page_shift(page: PageBytes) -> u32 {
+    page.get().trailing_zeros()
+}
+
+/// True if a source of this machine type takes exactly one SWITCHOVER_ACK for
+/// the whole migration: up to 11.0. From 11.1 on it counts devices, and an ACK
+/// too many is fatal to it (`migration/migration.c`).
+fn acks_once(machine: Option<&str>) -> bool {
+    let version = machine.and_then(|name| name.rsplit_once('-')).map(|(_, version)| version);
+    let Some((major, minor)) = version.and_then(|version| version.split_once('.')) else {
+        return true;
+    };
+    match (major.parse::<u32>(), minor.parse::<u32>()) {
+        (Ok(major), Ok(minor)) => (major, minor) <= (11, 0),
+        _ => true,
+    }
+}
+
+/// SHUT: the destination has taken the guest.
+const SHUT_TAKEN: u32 = 0;
+/// SHUT: it has not; the source resumes it.
+const SHUT_REFUSED: u32 = 1;
+/// How often a wait looks around, milliseconds.
+const TICK_MS: u16 = 100;
+/// Silence after a stream whose end is not certain.
+const GRACE_NS: u64 = 50 * NS_PER_MS;
+const GRACE_POLL_MS: u16 = 5;
+/// Rounds that are kept for the report; later ones are only in the sums.
+const ROUNDS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::acks_once;
+
+    #[test]
+    fn one_switchover_ack_goes_to_machines_up_to_11_0() {
+        for (machine, once) in [
+            ("pc-q35-10.0", true),
+            ("pc-q35-11.0", true),
+            ("pc-q35-11.1", false),
+            ("pc-i440fx-7.2", true),
+            ("virt-12.0", false),
+            ("microvm", true),
+        ] {
+            assert_eq!(acks_once(Some(machine)), once, "{machine}");
+        }
+    }
+}

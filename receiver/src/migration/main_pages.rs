@@ -1,0 +1,79 @@
+//! Pages that come on the main stream: placed one by one, counted in batches.
+
+use landfall_pagepool::{RamBlocks, ZeroOutcome};
+
+use crate::stats::{BlockCounters, MainCounters};
+
+/// Pages of one block that are in their place but not yet marked received.
+pub(super) struct MainPages {
+    block: usize,
+    pages: Vec<u64>,
+    zero: u64,
+    zero_written: u64,
+    zero_sent_full: u64,
+    page_shift: u32,
+    keep: bool,
+}
+
+impl MainPages {
+    /// Nothing yet; pages are `1 << page_shift` bytes. Without `keep` content
+    /// is dropped.
+    pub(super) fn new(page_shift: u32, keep: bool) -> Self {
+        let pages = Vec::with_capacity(BATCH);
+        Self { block: 0, pages, zero: 0, zero_written: 0, zero_sent_full: 0, page_shift, keep }
+    }
+
+    /// True if a page of `block` needs [`MainPages::mark`] first.
+    #[inline]
+    pub(super) fn must_mark(&self, block: usize) -> bool {
+        self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty())
+    }
+
+    /// Copies a page into its place.
+    #[inline]
+    pub(super) fn put(&mut self, ram: &RamBlocks, block: usize, offset: u64, bytes: &[u8]) {
+        let page = offset >> self.page_shift;
+        if self.keep {
+            let block = &ram[block];
+            block.lend(page..page + 1);
+            block.write(offset, bytes);
+            self.zero_sent_full += u64::from(block.is_zero(page));
+        }
+        self.block = block;
+        self.pages.push(page);
+    }
+
+    /// Makes a page zero.
+    #[inline]
+    pub(super) fn put_zero(&mut self, ram: &RamBlocks, block: usize, offset: u64) {
+        let page = offset >> self.page_shift;
+        let outcome = ram[block].announce_zero(page);
+        self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
+        self.zero += 1;
+        self.block = block;
+        self.pages.push(page);
+    }
+
+    /// Marks the batch received and counts it.
+    pub(super) fn mark(&mut self, ram: &RamBlocks, main: &MainCounters, blocks: &[BlockCounters]) {
+        if self.pages.is_empty() {
+            return;
+        }
+        let normal = self.pages.len() as u64 - self.zero;
+        let unique = ram[self.block].mark_received(self.pages.iter().copied());
+        let counters = &blocks[self.block];
+        counters.unique.add(unique);
+        counters.normal.add(normal);
+        counters.zero.add(self.zero);
+        counters.zero_written.add(self.zero_written);
+        counters.zero_sent_full.add(self.zero_sent_full);
+        main.normal.add(normal);
+        main.zero.add(self.zero);
+        self.pages.clear();
+        (self.zero, self.zero_written, self.zero_sent_full) = (0, 0, 0);
+    }
+}
+
+/// Pages of a batch: as many as fill a word of the bitmap twice over, so that
+/// marking stays a word's work, and as few as keep live figures alive.
+const BATCH: usize = 128;

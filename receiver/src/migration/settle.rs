@@ -1,0 +1,170 @@
+//! Who is here: waiting for main, then for its channels, then giving each to a
+//! reader.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Mutex;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+
+use crate::channel::ChannelId;
+use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
+use crate::door::Connection;
+use crate::error::{Family, RunError};
+use crate::reader::{Attach, Discard, Order, Reader};
+use crate::run::{ChannelStats, Run};
+use crate::stats::{ChannelCounters, ChannelPhase};
+use crate::tcp_info::is_tcp;
+use crate::wire::{INIT_BYTES, PageBytes};
+
+/// How many channels there will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelCount {
+    /// So many; 0 is a migration without multifd.
+    Configured(u8),
+    /// As many as have come when main's first sync point is there.
+    Derived,
+}
+
+/// Waits until `run` is told to look again, at most `timeout_ms`.
+///
+/// # Errors
+/// The run's own error, once it has one.
+pub(super) fn wait(run: &Run, timeout_ms: u16) -> Result<(), RunError> {
+    let wake = run.main_wake().fd();
+    let mut fds = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+    // EINTR is as good as a wake-up.
+    let _ = poll(&mut fds, PollTimeout::from(timeout_ms));
+    run.main_wake().clear();
+    check(run)
+}
+
+/// The run's error, if it has one.
+pub(super) fn check(run: &Run) -> Result<(), RunError> {
+    match run.error() {
+        Some(error) => Err(error.clone()),
+        None if run.is_stopping() => Err(RunError::stopped()),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the main stream.
+pub(super) fn main_stream(run: &Run) -> Result<Connection, RunError> {
+    loop {
+        if let Some(connection) = run.arrivals().take_main() {
+            return Ok(connection);
+        }
+        wait(run, TICK_MS)?;
+    }
+}
+
+/// Waits for `count` channels.
+///
+/// # Errors
+/// Misbehaved: they do not come within `stall_ns`, or ids that cannot be.
+pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Connection>, RunError> {
+    let since_ns = now_ns();
+    loop {
+        if let Some(ours) = decide(run, usize::from(count))? {
+            return Ok(ours);
+        }
+        if now_ns() - since_ns > stall_ns {
+            let here = run.arrivals().waiting().count();
+            let text = format!(
+                "{here} of {count} multifd channels connected after {} s: set multifd-channels to \
+                 the source's value",
+                stall_ns / NS_PER_S
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        wait(run, TICK_MS)?;
+    }
+}
+
+/// Waits until the ids that have come are whole and nobody knocks any more.
+///
+/// `multifd` tells that there must be channels (main had a FLUSH).
+///
+/// # Errors
+/// Misbehaved: an id is missing for `stall_ns`.
+pub(super) fn derived(run: &Run, multifd: bool, stall_ns: u64) -> Result<Vec<Connection>, RunError> {
+    let since_ns = now_ns();
+    loop {
+        let (whole, contiguous, here) = {
+            let arrivals = run.arrivals();
+            (arrivals.is_whole(), arrivals.contiguous(), arrivals.waiting().count())
+        };
+        let quiet_ns = now_ns().saturating_sub(run.door_busy_ns.load(Relaxed));
+        let enough = whole || (here == 0 && !multifd);
+        if enough && quiet_ns >= QUIET_NS {
+            if let Some(ours) = decide(run, contiguous)? {
+                return Ok(ours);
+            }
+        }
+        if now_ns() - since_ns > stall_ns {
+            let text = format!(
+                "multifd channel {contiguous} is missing after {} s, {here} channels connected",
+                stall_ns / NS_PER_S
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        wait(run, QUIET_POLL_MS)?;
+    }
+}
+
+fn decide(run: &Run, count: usize) -> Result<Option<Vec<Connection>>, RunError> {
+    let Some((ours, strays)) = run.arrivals().decide(count)? else { return Ok(None) };
+    for stray in strays {
+        run.stray(&stray.peer, "its Init has another UUID than this run");
+    }
+    Ok(Some(ours))
+}
+
+/// The source's UUID is known from the configuration section.
+pub(super) fn uuid(run: &Run, uuid: uuid::Uuid) {
+    for stray in run.arrivals().set_uuid(uuid) {
+        run.stray(&stray.peer, "its Init has another UUID than the configuration section");
+    }
+}
+
+/// Gives channel i to reader i mod R.
+pub(super) fn attach(
+    run: &Run,
+    readers: &[Reader],
+    connections: Vec<Connection>,
+    page: PageBytes,
+    keep: bool,
+) {
+    let now = now_ns();
+    let stats = connections.iter().enumerate().map(|(id, connection)| {
+        let counters = ChannelCounters::default();
+        counters.wire_bytes.set(INIT_BYTES as u64);
+        counters.last_activity_ns.set(now);
+        counters.phase.set(ChannelPhase::Boundary.to_number());
+        ChannelStats {
+            counters,
+            reader: id % readers.len(),
+            peer: connection.peer.clone(),
+            socket: Arc::clone(&connection.fd),
+            tcp: Mutex::new(Vec::new()),
+        }
+    });
+    run.set_channels(stats.collect());
+    for (id, connection) in connections.into_iter().enumerate() {
+        let discard = match (keep, is_tcp(&connection.fd)) {
+            (true, _) => None,
+            (false, true) => Some(Discard::Truncate),
+            (false, false) => Some(Discard::Scratch),
+        };
+        let id8 = u8::try_from(id).expect("at most 255 channels");
+        let attach = Attach { id: ChannelId(id8), socket: connection.fd, page, discard };
+        readers[id % readers.len()].order(Order::Attach(attach));
+    }
+}
+
+/// How often a wait looks around, milliseconds.
+const TICK_MS: u16 = 100;
+const QUIET_POLL_MS: u16 = 20;
+/// Nobody has knocked for this long: everybody is here.
+const QUIET_NS: u64 = 200 * NS_PER_MS;

@@ -1,0 +1,1 @@
+//! The migration commands of QMP.

@@ -1,0 +1,346 @@
+//! A reader: one pinned thread, one ring, one or more channels.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+use crate::channel::{Channel, ChannelId, Tally, Want};
+use crate::clock::now_ns;
+use crate::error::{Family, RunError};
+use crate::ring::{Completion, Operation, ReaderRing, RingFeatures};
+use crate::run::Run;
+use crate::stats::{ChannelPhase, CpuUse, Latencies};
+use crate::wake::Wake;
+use crate::wire::PageBytes;
+
+/// What a reader is told.
+pub enum Order {
+    /// Receive this channel.
+    Attach(Attach),
+    /// Let go of everything and report.
+    Stop,
+}
+
+/// A channel to receive.
+pub struct Attach {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its socket; Init has been read.
+    pub socket: Arc<OwnedFd>,
+    /// The target page size.
+    pub page: PageBytes,
+    /// How pages are dropped; `None` keeps them.
+    pub discard: Option<Discard>,
+}
+
+/// How pages are dropped with `--sink discard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// The kernel drops them without a copy (TCP).
+    Truncate,
+    /// Through a scratch buffer.
+    Scratch,
+}
+
+/// What a reader knew when it ended.
+#[derive(Clone, Debug, Default)]
+pub struct ReaderReport {
+    /// Its histograms.
+    pub latencies: Latencies,
+    /// CPU time of the thread.
+    pub cpu: CpuUse,
+}
+
+/// A running reader.
+pub struct Reader {
+    orders: Sender<Order>,
+    wake: Wake,
+    thread: JoinHandle<ReaderReport>,
+}
+
+impl Reader {
+    /// Starts reader `index` of `run`, pinned to `cpu` if given.
+    pub fn start(
+        run: Arc<Run>,
+        index: usize,
+        cpu: Option<usize>,
+        features: RingFeatures,
+    ) -> Result<Self, RunError> {
+        let wake = run.reader_wake(index).clone();
+        let (orders, inbox) = crossbeam_channel::unbounded();
+        let thread = thread::Builder::new()
+            .name(format!("reader-{index}"))
+            .spawn(move || {
+                if let Some(id) = cpu {
+                    if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
+                        tracing::warn!("reader {index} could not be pinned to CPU {id}");
+                    }
+                }
+                run.readers[index].enter_thread();
+                let mut report = ReaderReport::default();
+                let done = Loop::new(&run, index, features, inbox)
+                    .and_then(|mut work| work.run(&mut report.latencies));
+                if let Err(error) = done {
+                    run.fail(error);
+                }
+                report.cpu = cpu_use();
+                run.readers[index].leave_thread();
+                report
+            })
+            .map_err(|error| RunError::host("starting a reader thread", error))?;
+        Ok(Self { orders, wake, thread })
+    }
+
+    /// Gives an order.
+    pub fn order(&self, order: Order) {
+        // A reader that has gone has failed the run already.
+        let _ = self.orders.send(order);
+        self.wake.wake();
+    }
+
+    /// Stops the reader and waits until the kernel has let go of all memory.
+    pub fn stop(self) -> ReaderReport {
+        self.order(Order::Stop);
+        self.thread.join().expect("a reader does not panic")
+    }
+}
+
+/// CPU time that the calling thread has used (getrusage(2)).
+pub fn cpu_use() -> CpuUse {
+    cpu_use_of(UsageWho::RUSAGE_THREAD)
+}
+
+/// CPU time that all threads of this process have used, ended ones included.
+pub fn process_cpu_use() -> CpuUse {
+    cpu_use_of(UsageWho::RUSAGE_SELF)
+}
+
+fn cpu_use_of(who: UsageWho) -> CpuUse {
+    getrusage(who).map_or_else(
+        |_| CpuUse::default(),
+        |usage| CpuUse {
+            user_ns: usage.user_time().num_nanoseconds().cast_unsigned(),
+            system_ns: usage.system_time().num_nanoseconds().cast_unsigned(),
+        },
+    )
+}
+
+struct Loop<'run> {
+    run: &'run Run,
+    index: usize,
+    ring: ReaderRing,
+    inbox: Receiver<Order>,
+    channels: Vec<Attached>,
+}
+
+/// A channel with what its reader keeps beside the protocol.
+struct Attached {
+    channel: Channel,
+    discard: Option<Discard>,
+    /// When the present wait or receive began.
+    since_ns: u64,
+}
+
+impl<'run> Loop<'run> {
+    fn new(
+        run: &'run Run,
+        index: usize,
+        features: RingFeatures,
+        inbox: Receiver<Order>,
+    ) -> Result<Self, RunError> {
+        let ring = ReaderRing::new(features, CHANNELS_MAX, run.reader_wake(index).fd())?;
+        Ok(Self { run, index, ring, inbox, channels: Vec::with_capacity(CHANNELS_MAX) })
+    }
+
+    fn run(&mut self, latencies: &mut Latencies) -> Result<(), RunError> {
+        let counters = &self.run.readers[self.index].counters;
+        self.ring.arm_wake();
+        let mut left_ns = now_ns();
+        loop {
+            let entered_ns = now_ns();
+            self.ring.wait()?;
+            let now = now_ns();
+            counters.enters.add(1);
+            counters.placing_ns.add(entered_ns - left_ns);
+            counters.enter_ns.add(now - entered_ns);
+            left_ns = now;
+            while let Some(completion) = self.ring.next() {
+                counters.completions.add(1);
+                match completion.operation {
+                    Operation::Header(slot) => self.header(slot, completion, now, latencies)?,
+                    Operation::Pages(slot) => self.pages(slot, completion, now, latencies)?,
+                    Operation::Wake => {
+                        self.ring.arm_wake();
+                        if !self.obey(now, latencies)? {
+                            return Ok(());
+                        }
+                    }
+                    Operation::Cancel => {}
+                }
+            }
+        }
+    }
+
+    /// Takes orders, and the release of sync points; false when it is over.
+    fn obey(&mut self, now: u64, latencies: &mut Latencies) -> Result<bool, RunError> {
+        if self.run.is_stopping() {
+            return Ok(false);
+        }
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                Order::Attach(attach) => self.attach(attach, now),
+                Order::Stop => return Ok(false),
+            }
+        }
+        let passed = self.run.sync().map_or(0, |sync| sync.passed());
+        for slot in 0..self.channels.len() {
+            let attached = &mut self.channels[slot];
+            if attached.channel.release(passed) {
+                let waited_ns = now - attached.since_ns;
+                latencies.sync_wait_ns.saturating_record(waited_ns);
+                let id = attached.channel.id();
+                self.run.channel(id).counters.sync_wait_ns.add(waited_ns);
+                self.go_on(slot, now);
+            }
+        }
+        Ok(true)
+    }
+
+    fn attach(&mut self, attach: Attach, now: u64) {
+        let Attach { id, socket, page, discard } = attach;
+        self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
+        let scratch = discard == Some(Discard::Scratch);
+        let slot = self.ring.attach(socket, page.packet_pages() as usize, scratch);
+        let channel = Channel::new(id, page, discard.is_none());
+        self.channels.push(Attached { channel, discard, since_ns: now });
+        assert!(slot + 1 == self.channels.len(), "slots and channels go together");
+        self.go_on(slot, now);
+    }
+
+    /// Arms what the channel wants, and tells the watchdog where it is. The
+    /// wait for it counts from `since`.
+    fn go_on(&mut self, slot: usize, since: u64) {
+        let Attached { channel, discard, since_ns, .. } = &mut self.channels[slot];
+        *since_ns = since;
+        let counters = &self.run.channel(channel.id()).counters;
+        counters.phase.set(channel.phase().to_number());
+        match channel.want() {
+            Want::Header { missing } => self.ring.arm_header(slot, missing),
+            Want::Pages { missing, then_header } => {
+                let header = then_header.then_some(channel.header_bytes());
+                match discard {
+                    None => self.ring.arm_pages(slot, channel.block(), channel.runs(), header),
+                    Some(how) => {
+                        let truncate = *how == Discard::Truncate;
+                        self.ring.arm_discard(slot, missing, truncate, header);
+                    }
+                }
+            }
+            Want::SyncPoint(sync_point) => {
+                let id = channel.id();
+                self.run.sync().expect("sync points are known").reach(id.index(), sync_point);
+                self.run.wake_main();
+            }
+        }
+    }
+
+    fn header(
+        &mut self,
+        slot: usize,
+        completion: Completion,
+        now: u64,
+        latencies: &mut Latencies,
+    ) -> Result<(), RunError> {
+        let attached = &mut self.channels[slot];
+        let channel = &mut attached.channel;
+        let reader = self.run.channel(channel.id());
+        match completion.result {
+            // Its pages were not whole; they will be armed again.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
+                if !matches!(channel.want(), Want::SyncPoint(_)) && !self.ring.is_busy(slot) {
+                    self.go_on(slot, now);
+                }
+                Ok(())
+            }
+            Err(error) => Err(lost(channel.id(), &error)),
+            Ok(0) => {
+                channel.end()?;
+                reader.counters.phase.set(ChannelPhase::Ended.to_number());
+                // Main knows whether it may end now.
+                self.run.wake_main();
+                Ok(())
+            }
+            Ok(bytes) => {
+                let tally = Tally {
+                    channel: &reader.counters,
+                    blocks: self.run.reader_blocks(self.index),
+                };
+                let ram = self.run.ram().expect("RAM is known before channels");
+                channel.take_header(self.ring.header(slot, bytes), ram, tally)?;
+                reader.counters.last_activity_ns.set(now);
+                let since_ns = attached.since_ns;
+                let part = matches!(channel.want(), Want::Header { missing } if missing < channel.header_bytes());
+                if part {
+                    self.go_on(slot, since_ns);
+                } else {
+                    latencies.header_wait_ns.saturating_record(now - since_ns);
+                    reader.counters.header_ns.add(now - since_ns);
+                    self.go_on(slot, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pages(
+        &mut self,
+        slot: usize,
+        completion: Completion,
+        now: u64,
+        latencies: &mut Latencies,
+    ) -> Result<(), RunError> {
+        let attached = &mut self.channels[slot];
+        let channel = &mut attached.channel;
+        let reader = self.run.channel(channel.id());
+        let bytes = match completion.result {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => 0,
+            Err(error) => return Err(lost(channel.id(), &error)),
+            Ok(0) => return Err(channel.end().expect_err("pages are missing").into()),
+            Ok(bytes) => bytes as u64,
+        };
+        let tally =
+            Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
+        let ram = self.run.ram().expect("RAM is known before channels");
+        channel.take_pages(bytes, ram, tally);
+        reader.counters.last_activity_ns.set(now);
+        if let Want::Pages { .. } = channel.want() {
+            // Short. The header linked behind it is cancelled; go on after that.
+            if !self.ring.is_busy(slot) {
+                self.go_on(slot, now);
+            }
+            return Ok(());
+        }
+        let took_ns = now - attached.since_ns;
+        latencies.packet_ns.saturating_record(took_ns);
+        reader.counters.pages_ns.add(took_ns);
+        attached.since_ns = now;
+        if self.ring.is_busy(slot) {
+            // The header behind the pages is on its way.
+            reader.counters.phase.set(channel.phase().to_number());
+        } else {
+            self.go_on(slot, now);
+        }
+        Ok(())
+    }
+}
+
+fn lost(id: ChannelId, error: &std::io::Error) -> RunError {
+    RunError::new(Family::Misbehaved, format!("channel {id}: connection lost: {error}"))
+}
+
+/// Multifd channels that QEMU allows (`multifd-channels`, 1 to 255).
+pub const CHANNELS_MAX: usize = 255;

@@ -1,0 +1,360 @@
+//! The receiver: guest memory that stays, and one migration after the other.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use landfall_pagepool::{MemoryConfig, MemoryReport, Pool};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::arrivals::Arrivals;
+use crate::clock::now_ns;
+use crate::door::{Allow, Door};
+use crate::error::{Family, RunError};
+use crate::listen::{Address, ListenError, Listeners};
+use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
+use crate::reader::{CHANNELS_MAX, Reader};
+use crate::ring::RingFeatures;
+use crate::run::{Run, lock};
+use crate::status::Status;
+use crate::watchdog::Watchdog;
+
+/// What stays the same for all runs of a receiver.
+#[derive(Clone, Debug)]
+pub struct ReceiverConfig {
+    /// Guest memory.
+    pub memory: MemoryConfig,
+    /// Reader threads; `None`: one per channel, up to the CPUs and 8.
+    pub readers: Option<usize>,
+    /// CPUs to pin readers to, in turn; empty: all that are allowed.
+    pub cpus: Vec<usize>,
+    /// Where pages go.
+    pub sink: Sink,
+    /// `--stall-timeout`.
+    pub stall: Duration,
+    /// `--idle-timeout`.
+    pub idle: Option<Duration>,
+    /// `--max-time`.
+    pub max_time: Option<Duration>,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self {
+            memory: MemoryConfig::default(),
+            readers: None,
+            cpus: Vec::new(),
+            sink: Sink::Ram,
+            stall: Duration::from_secs(60),
+            idle: None,
+            max_time: None,
+        }
+    }
+}
+
+/// What one run is asked for.
+#[derive(Default)]
+pub struct Incoming {
+    /// How many multifd channels; `None`: derived.
+    pub channels: Option<u8>,
+    /// The capability `switchover-ack`.
+    pub switchover_ack: bool,
+    /// The guest's UUID; channels with another are strays.
+    pub uuid: Option<Uuid>,
+    /// Who may connect.
+    pub allow: Option<Allow>,
+}
+
+/// Receives migrations, one at a time.
+pub struct Receiver {
+    config: ReceiverConfig,
+    features: RingFeatures,
+    pool: Arc<Mutex<Pool>>,
+    memory: Arc<Mutex<MemoryReport>>,
+    current: Mutex<Option<Arc<Migration>>>,
+    observer: Observer,
+    starting: Mutex<u64>,
+}
+
+/// Told when a run's status changes, on one of the run's threads.
+pub type Observer = Arc<dyn Fn(&Migration, Status) + Send + Sync>;
+
+/// A migration, under way or ended.
+pub struct Migration {
+    /// What its threads share.
+    pub run: Arc<Run>,
+    /// QEMU's `socket-address` list.
+    pub socket_address: Value,
+    /// io_uring features of its readers.
+    pub features: RingFeatures,
+    /// Guest memory as of now, or as of the end.
+    pub memory: Arc<Mutex<MemoryReport>>,
+    /// CPU time of the whole process when the listener opened.
+    pub cpu_before: crate::stats::CpuUse,
+    ended: OnceLock<Ended>,
+    done: (Mutex<bool>, Condvar),
+}
+
+impl Migration {
+    /// What is left of it, once it has ended.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.get()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> &Ended {
+        let mut done = lock(&self.done.0);
+        while !*done {
+            done = self.done.1.wait(done).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        self.ended.get().expect("it has ended")
+    }
+
+    /// Waits for its end, at most `timeout`; true if it has ended.
+    pub fn wait_for(&self, timeout: Duration) -> bool {
+        let done = lock(&self.done.0);
+        let (done, _) = self
+            .done
+            .1
+            .wait_timeout_while(done, timeout, |done| !*done)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *done
+    }
+}
+
+/// Why a migration could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// One is under way.
+    #[error("a migration is under way")]
+    Busy,
+    /// Nothing could be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The address has one channel only, and multifd needs more.
+    #[error("Migration requires multi-channel URIs (e.g. tcp)")]
+    SingleChannel,
+    /// This host.
+    #[error(transparent)]
+    Host(#[from] RunError),
+}
+
+impl Receiver {
+    /// Checks this host and maps the pool; `progress` is told bytes prefaulted
+    /// and in all.
+    ///
+    /// # Errors
+    /// Environment: io_uring or memory that cannot be had; the text says how to
+    /// mend it.
+    pub fn new(
+        config: ReceiverConfig,
+        observer: Observer,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<Self, RunError> {
+        let features = RingFeatures::probe()?;
+        let mut memory = config.memory.clone();
+        if memory.prefault_cpus.is_empty() {
+            memory.prefault_cpus.clone_from(&config.cpus);
+        }
+        let pool = Pool::open(&memory, progress)
+            .map_err(|error| RunError::new(Family::Environment, error.to_string()))?;
+        Ok(Self {
+            memory: Arc::new(Mutex::new(pool.report())),
+            pool: Arc::new(Mutex::new(pool)),
+            config,
+            features,
+            current: Mutex::new(None),
+            observer,
+            starting: Mutex::new(0),
+        })
+    }
+
+    /// The CPUs that readers are pinned to, one for each reader.
+    pub fn reader_cpus(&self, channels: Option<u8>) -> Vec<Option<usize>> {
+        let allowed = if self.config.cpus.is_empty() { allowed_cpus() } else { self.config.cpus.clone() };
+        let most = channels.map_or(CHANNELS_MAX, |count| usize::from(count).max(1));
+        let default = allowed.len().min(READERS_DEFAULT_MAX).min(most).max(1);
+        let readers = self.config.readers.unwrap_or(default).min(CHANNELS_MAX);
+        let cpus = || allowed.iter().copied().map(Some);
+        let mut pinned: Vec<_> = cpus().cycle().take(readers).collect();
+        pinned.resize(readers, None);
+        pinned
+    }
+
+    /// What this receiver was made with.
+    pub fn config(&self) -> &ReceiverConfig {
+        &self.config
+    }
+
+    /// io_uring features in use.
+    pub fn features(&self) -> RingFeatures {
+        self.features
+    }
+
+    /// Guest memory, as of the last change.
+    pub fn memory(&self) -> MemoryReport {
+        lock(&self.memory).clone()
+    }
+
+    /// The migration under way, or else the last one.
+    pub fn current(&self) -> Option<Arc<Migration>> {
+        lock(&self.current).clone()
+    }
+
+    /// Opens `addresses` and waits, in the background, for a migration.
+    ///
+    /// # Errors
+    /// A migration is under way, the addresses cannot be opened, or this host
+    /// cannot. Nothing has changed then: it may be tried again.
+    pub fn start(
+        &self,
+        addresses: &[Address],
+        incoming: Incoming,
+        handed_over: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+    ) -> Result<Arc<Migration>, StartError> {
+        let mut runs = lock(&self.starting);
+        let busy = |last: &Arc<Migration>| last.ended().is_none();
+        if self.current().as_ref().is_some_and(busy) {
+            return Err(StartError::Busy);
+        }
+        let channels = match incoming.channels {
+            Some(count) => ChannelCount::Configured(count),
+            None => ChannelCount::Derived,
+        };
+        if incoming.channels.is_some_and(|count| count > 0)
+            && !addresses.iter().all(Address::multi_channel)
+        {
+            return Err(StartError::SingleChannel);
+        }
+        let listeners = Listeners::bind(addresses, handed_over)?;
+        let cpus = self.reader_cpus(incoming.channels);
+        let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus)?);
+        let readers = cpus
+            .iter()
+            .enumerate()
+            .map(|(index, &cpu)| {
+                Reader::start(Arc::clone(&run), index, cpu, self.features)
+            })
+            .collect::<Result<Vec<_>, RunError>>()?;
+        run.phases().listen = Some(now_ns());
+        let migration = Arc::new(Migration {
+            run: Arc::clone(&run),
+            socket_address: listeners.socket_addresses(),
+            features: self.features,
+            memory: Arc::clone(&self.memory),
+            cpu_before: crate::reader::process_cpu_use(),
+            ended: OnceLock::new(),
+            done: (Mutex::new(false), Condvar::new()),
+        });
+        let plan = Plan {
+            channels,
+            sink: self.config.sink,
+            stall_ns: nanos(self.config.stall),
+            max_time_ns: self.config.max_time.map(nanos),
+            switchover_ack: incoming.switchover_ack,
+            observer: self.status_observer(&migration),
+        };
+        let door = Door::new(
+            Arc::clone(&run),
+            listeners,
+            incoming.allow,
+            Watchdog::new(self.config.stall, self.config.idle),
+            self.config.stall,
+        );
+        self.let_go_of_last();
+        *lock(&self.current) = Some(Arc::clone(&migration));
+        (self.observer)(&migration, Status::Setup);
+        let conductor = Conductor::new(run, plan, Arc::clone(&self.pool), readers);
+        self.spawn(Arc::clone(&migration), door, conductor)?;
+        *runs += 1;
+        Ok(migration)
+    }
+
+    /// Ends the migration under way, if there is one, as an operator does.
+    pub fn stop(&self) {
+        if let Some(migration) = self.current().filter(|last| last.ended().is_none()) {
+            migration.run.fail(RunError::stopped());
+            migration.wait();
+        }
+    }
+
+    fn status_observer(&self, migration: &Arc<Migration>) -> Arc<dyn Fn(Status) + Send + Sync> {
+        let observer = Arc::clone(&self.observer);
+        let migration = Arc::downgrade(migration);
+        Arc::new(move |status| {
+            if let Some(migration) = migration.upgrade() {
+                observer(&migration, status);
+            }
+        })
+    }
+
+    /// Clears the memory of the last run for the next one.
+    fn let_go_of_last(&self) {
+        let Some(last) = lock(&self.current).take() else { return };
+        if let Ok(mut last) = Arc::try_unwrap(last) {
+            let ram = last.ended.take().and_then(|ended| ended.received.ram);
+            drop(last);
+            if let Some(Ok(blocks)) = ram.map(Arc::try_unwrap) {
+                lock(&self.pool).reclaim(blocks);
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        migration: Arc<Migration>,
+        door: Door,
+        conductor: Conductor,
+    ) -> Result<(), RunError> {
+        let observer = Arc::clone(&self.observer);
+        let pool = Arc::clone(&self.pool);
+        let door = thread::Builder::new()
+            .name("door".into())
+            .spawn(move || door.run())
+            .map_err(|error| RunError::host("starting a thread", error))?;
+        thread::Builder::new()
+            .name("main-stream".into())
+            .spawn(move || {
+                let ended = conductor.run();
+                let run = &migration.run;
+                run.stop();
+                door.join().expect("the door does not panic");
+                if let Ok(pool) = pool.try_lock() {
+                    *lock(&migration.memory) = pool.report();
+                }
+                let status =
+                    if ended.error.is_some() { Status::Failed } else { Status::Completed };
+                run.phases().completed = Some(now_ns());
+                assert!(migration.ended.set(ended).is_ok(), "a run ends once");
+                *run.status() = status;
+                observer(&migration, status);
+                *lock(&migration.done.0) = true;
+                migration.done.1.notify_all();
+            })
+            .map_err(|error| RunError::host("starting a thread", error))?;
+        Ok(())
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The CPUs that this process may run on (sched_getaffinity(2)).
+pub fn allowed_cpus() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Readers started without `--readers`.
+const READERS_DEFAULT_MAX: usize = 8;

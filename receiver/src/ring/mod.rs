@@ -1,0 +1,387 @@
+//! A reader's ring: receives on many channels, straight into guest RAM.
+//!
+//! What the kernel may write belongs to the ring until the completion: the
+//! header buffers, the iovecs and message headers stand in [`Slot`]s that live
+//! as long as the ring, the guest RAM is kept by an `Arc`, and dropping the ring
+//! cancels and drains. So everything here is safe to call.
+
+mod features;
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+
+use io_uring::types::Fd;
+use io_uring::{IoUring, opcode, squeue};
+use landfall_pagepool::RamBlocks;
+
+pub use features::RingFeatures;
+
+use crate::channel::HEADER_BYTES_MAX;
+use crate::error::RunError;
+use crate::place::Run;
+
+/// A ring with its channels' sockets.
+///
+/// Field order is drop order: the ring goes before what it may write.
+pub struct ReaderRing {
+    ring: IoUring,
+    slots: Vec<Slot>,
+    ram: Option<Arc<RamBlocks>>,
+    wake: Arc<OwnedFd>,
+    wake_count: Box<u64>,
+    in_flight: usize,
+}
+
+/// One channel's socket and what its operations may write.
+struct Slot {
+    socket: Arc<OwnedFd>,
+    header: Box<[u8; HEADER_BYTES_MAX]>,
+    iovecs: Box<[libc::iovec]>,
+    message: Box<libc::msghdr>,
+    scratch: Box<[u8]>,
+    header_in_flight: bool,
+    pages_in_flight: bool,
+}
+
+/// Which operation a completion belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Header bytes of the channel in this slot.
+    Header(usize),
+    /// Pages of the channel in this slot.
+    Pages(usize),
+    /// Somebody wrote to the wake-up eventfd.
+    Wake,
+    /// A cancellation that [`ReaderRing::drain`] asked for.
+    Cancel,
+}
+
+/// One completion: the operation, and bytes or what went wrong.
+#[derive(Debug)]
+pub struct Completion {
+    /// What ended.
+    pub operation: Operation,
+    /// How many bytes; 0 is the end of the channel.
+    pub result: io::Result<usize>,
+}
+
+impl ReaderRing {
+    /// A ring for up to `channels` channels, woken by `wake`, an eventfd.
+    ///
+    /// # Errors
+    /// Environment, see [`RingFeatures::probe`].
+    pub fn new(
+        features: RingFeatures,
+        channels: usize,
+        wake: Arc<OwnedFd>,
+    ) -> Result<Self, RunError> {
+        let ring = features.build(entries(channels))?;
+        Ok(Self {
+            ring,
+            slots: Vec::with_capacity(channels),
+            ram: None,
+            wake,
+            wake_count: Box::new(0),
+            in_flight: 0,
+        })
+    }
+
+    /// The RAM blocks that pages go to from now on.
+    pub fn set_ram(&mut self, ram: Arc<RamBlocks>) {
+        assert!(self.slots.iter().all(|slot| !slot.pages_in_flight), "RAM changed under pages");
+        self.ram = Some(ram);
+    }
+
+    /// Takes a channel's socket; returns its slot. `packet_pages` bounds the
+    /// runs of a packet; `discard` is for channels whose pages are dropped.
+    pub fn attach(&mut self, socket: Arc<OwnedFd>, packet_pages: usize, discard: bool) -> usize {
+        let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        let scratch = if discard { DISCARD_BYTES } else { 0 };
+        self.slots.push(Slot {
+            socket,
+            header: Box::new([0; HEADER_BYTES_MAX]),
+            iovecs: vec![none; packet_pages].into_boxed_slice(),
+            message: Box::new(empty_message()),
+            scratch: vec![0; scratch].into_boxed_slice(),
+            header_in_flight: false,
+            pages_in_flight: false,
+        });
+        self.slots.len() - 1
+    }
+
+    /// Waits for somebody to write to the eventfd.
+    pub fn arm_wake(&mut self) {
+        let buffer: *mut u64 = &raw mut *self.wake_count;
+        let entry = opcode::Read::new(Fd(self.wake.as_raw_fd()), buffer.cast(), 8)
+            .build()
+            .user_data(encode(Operation::Wake));
+        // SAFETY: push needs an operation whose buffers stay valid until its completion.
+        // - the eventfd and the boxed count are kept by self, which drains before it drops them.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Receives at most `missing` header bytes.
+    pub fn arm_header(&mut self, slot: usize, missing: usize) {
+        let entry = self.header_entry(slot, missing);
+        // SAFETY: push needs an operation whose buffers stay valid until its completion.
+        // - header_entry aims at the slot's own header, which nobody else touches while
+        //   header_in_flight; socket and slot are kept by self, which drains before it drops them.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Receives all of `runs` of `block`, and behind them, if wanted, at most
+    /// `then_header` bytes of the next header.
+    ///
+    /// The second receive starts only when the first was whole, else it ends
+    /// with `ECANCELED`.
+    pub fn arm_pages(
+        &mut self,
+        slot: usize,
+        block: usize,
+        runs: &[Run],
+        then_header: Option<usize>,
+    ) {
+        let ram = self.ram.as_ref().expect("RAM is set before pages are armed");
+        let block = &ram[block];
+        let place = &mut self.slots[slot];
+        assert!(!place.pages_in_flight, "one receive of pages at a time");
+        for (iovec, run) in place.iovecs.iter_mut().zip(runs) {
+            let span = block.span(run.offset, run.bytes).expect("runs were checked against the block");
+            *iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.len() };
+        }
+        place.message.msg_iov = place.iovecs.as_mut_ptr();
+        place.message.msg_iovlen = runs.len().min(place.iovecs.len());
+        let entry =
+            opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
+                .flags(libc::MSG_WAITALL.cast_unsigned())
+                .build()
+                .user_data(encode(Operation::Pages(slot)));
+        place.pages_in_flight = true;
+        // SAFETY: see push_pages.
+        unsafe { self.push_pages(slot, entry, then_header) };
+    }
+
+    /// Receives `bytes` of pages and drops them: TCP does so without a copy
+    /// (tcp(7), `MSG_TRUNC`), other sockets through a scratch buffer, in which
+    /// case fewer bytes may come.
+    pub fn arm_discard(
+        &mut self,
+        slot: usize,
+        bytes: u64,
+        truncate: bool,
+        then_header: Option<usize>,
+    ) {
+        let place = &mut self.slots[slot];
+        assert!(!place.pages_in_flight, "one receive of pages at a time");
+        let whole = truncate || bytes <= place.scratch.len() as u64;
+        let bytes = if whole { bytes } else { place.scratch.len() as u64 };
+        let flags = libc::MSG_WAITALL | if truncate { libc::MSG_TRUNC } else { 0 };
+        let bytes = u32::try_from(bytes).expect("a packet has 512 KiB of pages at most");
+        let buffer = if truncate { ptr::null_mut() } else { place.scratch.as_mut_ptr() };
+        let entry = opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
+            .flags(flags)
+            .build()
+            .user_data(encode(Operation::Pages(slot)));
+        place.pages_in_flight = true;
+        // SAFETY: see push_pages: with MSG_TRUNC TCP writes nothing, else `bytes` fit the slot's
+        // own scratch buffer.
+        unsafe { self.push_pages(slot, entry, then_header.filter(|_| whole)) };
+    }
+
+    /// Submits what is armed and waits for at least one completion.
+    ///
+    /// # Errors
+    /// Environment: `io_uring_enter` failed for a reason that no retry mends.
+    pub fn wait(&mut self) -> Result<(), RunError> {
+        loop {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => return Ok(()),
+                // A signal, or completions to be taken first.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                    ) =>
+                {
+                    if !self.ring.completion().is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(RunError::host("io_uring_enter", error)),
+            }
+        }
+    }
+
+    /// The next completion that is there, if any.
+    pub fn next(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        let operation = decode(entry.user_data());
+        self.in_flight -= 1;
+        match operation {
+            Operation::Header(slot) => self.slots[slot].header_in_flight = false,
+            Operation::Pages(slot) => self.slots[slot].pages_in_flight = false,
+            Operation::Wake | Operation::Cancel => {}
+        }
+        let result = match entry.result() {
+            bytes @ 0.. => Ok(bytes.cast_unsigned() as usize),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        };
+        Some(Completion { operation, result })
+    }
+
+    /// The first `bytes` of a slot's header buffer, as the last receive left
+    /// them.
+    pub fn header(&self, slot: usize, bytes: usize) -> &[u8] {
+        let slot = &self.slots[slot];
+        assert!(!slot.header_in_flight, "the kernel may write this header now");
+        &slot.header[..bytes]
+    }
+
+    /// True while an operation of this slot is under way.
+    pub fn is_busy(&self, slot: usize) -> bool {
+        self.slots[slot].header_in_flight || self.slots[slot].pages_in_flight
+    }
+
+    /// Cancels everything and waits until the kernel has let go of it all.
+    pub fn drain(&mut self) {
+        if self.in_flight == 0 {
+            return;
+        }
+        // The first of a linked pair takes the second with it.
+        let mut pending = vec![Operation::Wake];
+        for (index, slot) in self.slots.iter().enumerate() {
+            pending.extend(slot.pages_in_flight.then_some(Operation::Pages(index)));
+            pending.extend(slot.header_in_flight.then_some(Operation::Header(index)));
+        }
+        for operation in pending {
+            let entry = opcode::AsyncCancel::new(encode(operation))
+                .build()
+                .user_data(encode(Operation::Cancel));
+            // SAFETY: push needs buffers that stay valid: a cancellation has none.
+            unsafe { self.push(&entry) };
+        }
+        while self.in_flight > 0 {
+            if self.wait().is_err() {
+                // Nothing is known of the kernel's writes any more: what they
+                // may hit must never be freed.
+                self.leak();
+                return;
+            }
+            while self.next().is_some() {}
+        }
+    }
+
+    fn leak(&mut self) {
+        self.in_flight = 0;
+        std::mem::forget(std::mem::take(&mut self.slots));
+        std::mem::forget(self.ram.take());
+        std::mem::forget(std::mem::replace(&mut self.wake_count, Box::new(0)));
+    }
+
+    fn header_entry(&mut self, slot: usize, missing: usize) -> squeue::Entry {
+        let place = &mut self.slots[slot];
+        assert!(!place.header_in_flight, "one receive of a header at a time");
+        let bytes = u32::try_from(missing.min(HEADER_BYTES_MAX)).expect("a header is small");
+        place.header_in_flight = true;
+        opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.header.as_mut_ptr(), bytes)
+            .build()
+            .user_data(encode(Operation::Header(slot)))
+    }
+
+    /// Pushes a receive of pages and what is linked to it.
+    ///
+    /// # Safety
+    /// What `pages` points at must stay valid, and be nobody else's to write,
+    /// until its completion: guest RAM kept by `self.ram`, or memory of the
+    /// slot; `self` drains before either goes.
+    unsafe fn push_pages(
+        &mut self,
+        slot: usize,
+        pages: squeue::Entry,
+        then_header: Option<usize>,
+    ) {
+        let Some(missing) = then_header else {
+            // SAFETY: the caller's promise, which is push's requirement.
+            return unsafe { self.push(&pages) };
+        };
+        let header = self.header_entry(slot, missing);
+        // A link must not be torn apart by a submission between its two halves.
+        self.make_room(2);
+        // SAFETY: the caller's promise, which is push's requirement.
+        unsafe { self.push(&pages.flags(squeue::Flags::IO_LINK)) };
+        // SAFETY: as in arm_header.
+        unsafe { self.push(&header) };
+    }
+
+    fn make_room(&mut self, entries: usize) {
+        let queue = self.ring.submission();
+        let room = queue.capacity() - queue.len();
+        drop(queue);
+        if room < entries {
+            // The kernel takes all that is queued; nothing waits.
+            self.ring.submit().expect("the ring takes what it has room for");
+        }
+    }
+
+    /// Queues one operation.
+    ///
+    /// # Safety
+    /// Everything that the operation reads or writes must stay valid until its
+    /// completion has been taken by [`ReaderRing::next`].
+    unsafe fn push(&mut self, entry: &squeue::Entry) {
+        self.make_room(1);
+        // SAFETY: the caller's promise, which is what SubmissionQueue::push requires.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        pushed.expect("there is room");
+        self.in_flight += 1;
+    }
+}
+
+impl Drop for ReaderRing {
+    fn drop(&mut self) {
+        self.drain();
+    }
+}
+
+// SAFETY: the raw pointers inside are iovecs and message headers into memory that the struct
+// itself keeps; nothing in it belongs to a thread. (A ring with SINGLE_ISSUER answers EEXIST to
+// another thread's submissions, which is an error, not a fault.)
+unsafe impl Send for ReaderRing {}
+
+fn encode(operation: Operation) -> u64 {
+    match operation {
+        Operation::Header(slot) => (slot as u64) << 2,
+        Operation::Pages(slot) => (slot as u64) << 2 | 1,
+        Operation::Wake => 2,
+        Operation::Cancel => 3,
+    }
+}
+
+fn decode(user_data: u64) -> Operation {
+    match (user_data & 3, (user_data >> 2) as usize) {
+        (0, slot) => Operation::Header(slot),
+        (1, slot) => Operation::Pages(slot),
+        (2, _) => Operation::Wake,
+        _ => Operation::Cancel,
+    }
+}
+
+fn entries(channels: usize) -> u32 {
+    let mut n = 0;
+    n += 2 * channels; // pages, and the header linked to them
+    n += 2 * channels; // a cancellation of each, at the end
+    n += 2; // the wake-up and its cancellation
+    u32::try_from(n.next_power_of_two()).expect("at most 255 channels")
+}
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: zeroed needs a type for which all-zero bytes are a value: msghdr is integers and
+    // nullable pointers (recvmsg(2)), and musl's has private padding that no literal can name.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Scratch memory of a channel whose pages are dropped and whose socket cannot
+/// drop them itself: one packet.
+const DISCARD_BYTES: usize = 512 * 1024;

@@ -1,0 +1,195 @@
+//! Going through the state with its description beside it.
+
+use std::collections::HashSet;
+
+use super::{Description, DescriptionError, Subsection};
+use crate::wire::{Footers, Reader, SectionHeader, SectionType, WireError};
+
+/// One device's section in the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSection {
+    /// Which device. Together with the instance id not always unique.
+    pub idstr: Box<str>,
+    /// Tells devices of the same idstr apart.
+    pub instance_id: u32,
+    /// The source's registration number; unique.
+    pub section_id: u32,
+    /// Version of the section's format.
+    pub version_id: u32,
+    /// Where its type byte is, in bytes from the start of the state.
+    pub offset: usize,
+    /// Bytes of the whole record: header, body, footer.
+    pub bytes: usize,
+    /// Where the body begins, in bytes from the start of the state.
+    pub body_offset: usize,
+    /// Bytes of the body alone.
+    pub body_bytes: usize,
+}
+
+/// What a walk must know of the stream before the state.
+pub struct Surroundings<'a> {
+    /// Whether sections end with a footer; if unknown, the first one tells.
+    pub footers: Footers,
+    /// Early sections, which the description lists too, in the stream's order
+    /// and by idstr and instance id.
+    pub early: &'a [(Box<str>, u32)],
+    /// True for section ids in use before the state.
+    pub is_used: &'a dyn Fn(u32) -> bool,
+}
+
+impl Description {
+    /// Finds every section of `state` (from the first section's type byte up
+    /// to the EOF byte, without it).
+    ///
+    /// Entries match sections by position, since two devices can have the same
+    /// names. The description fits only if it ends exactly with `state` and
+    /// every header, subsection and footer on the way is as it says.
+    pub fn walk(
+        &self,
+        state: &[u8],
+        around: &Surroundings<'_>,
+    ) -> Result<Vec<DeviceSection>, DescriptionError> {
+        let skipped = self.early_entries(around.early);
+        let mut walk = Walk { reader: Reader::new(state), footers: around.footers, entry: skipped };
+        let mut sections = Vec::new();
+        let mut ids = HashSet::new();
+        for device in self.devices.iter().skip(skipped) {
+            let offset = walk.reader.at();
+            let header = walk.header()?;
+            if header.idstr != &*device.name || header.instance_id != device.instance_id {
+                return Err(walk.unfit("another device's section is here"));
+            }
+            if (around.is_used)(header.section_id) || !ids.insert(header.section_id) {
+                return Err(walk.unfit("the section's id is in use already"));
+            }
+            let body_offset = walk.reader.at();
+            walk.skip(device.field_bytes())?;
+            walk.subsections(&device.subsections)?;
+            let body_bytes = walk.reader.at().saturating_sub(body_offset);
+            walk.footer(header.section_id)?;
+            sections.push(DeviceSection {
+                idstr: header.idstr.into(),
+                instance_id: header.instance_id,
+                section_id: header.section_id,
+                version_id: header.version_id,
+                offset,
+                bytes: walk.reader.at().saturating_sub(offset),
+                body_offset,
+                body_bytes,
+            });
+            walk.entry = walk.entry.saturating_add(1);
+        }
+        if walk.reader.rest().is_empty() {
+            Ok(sections)
+        } else {
+            Err(walk.unfit("the description ends before the state"))
+        }
+    }
+
+    /// How many leading entries are those of `early` sections, some of which
+    /// may have none.
+    fn early_entries(&self, early: &[(Box<str>, u32)]) -> usize {
+        let mut devices = self.devices.iter().peekable();
+        early
+            .iter()
+            .filter(|(idstr, instance_id)| {
+                devices
+                    .next_if(|entry| entry.name == *idstr && entry.instance_id == *instance_id)
+                    .is_some()
+            })
+            .count()
+    }
+}
+
+struct Walk<'a> {
+    reader: Reader<'a>,
+    footers: Footers,
+    entry: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn header(&mut self) -> Result<SectionHeader<'a>, DescriptionError> {
+        if self.read(|reader| reader.byte("record type"))? != SectionType::FULL.0 {
+            return Err(self.unfit("no section begins here"));
+        }
+        self.read(SectionHeader::parse)
+    }
+
+    fn skip(&mut self, count: u64) -> Result<(), DescriptionError> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.read(|reader| reader.bytes("fields", count)).map(drop)
+    }
+
+    fn subsections(&mut self, subsections: &[Subsection]) -> Result<(), DescriptionError> {
+        for subsection in subsections {
+            if self.read(|reader| reader.byte("record type"))? != SectionType::SUBSECTION.0 {
+                return Err(self.unfit("no subsection begins here"));
+            }
+            let name = self.read(|reader| reader.cstr("subsection name"))?;
+            let version = self.read(|reader| reader.be32("subsection version"))?;
+            if name != &*subsection.vmsd_name || version != subsection.version {
+                return Err(self.unfit("another subsection is here"));
+            }
+            self.skip(subsection.fields.0)?;
+            // As deep as the JSON nests, which is bounded.
+            self.subsections(&subsection.subsections)?;
+        }
+        Ok(())
+    }
+
+    fn footer(&mut self, section_id: u32) -> Result<(), DescriptionError> {
+        if self.footers == Footers::Unknown {
+            let next = self.reader.rest().first();
+            self.footers = match next {
+                Some(&byte) if byte == SectionType::FOOTER.0 => Footers::On,
+                _ => Footers::Off,
+            };
+        }
+        if self.footers == Footers::Off {
+            return Ok(());
+        }
+        let kind = self.read(|reader| reader.byte("footer"))?;
+        let id = self.read(|reader| reader.be32("footer"))?;
+        if kind == SectionType::FOOTER.0 && id == section_id {
+            Ok(())
+        } else {
+            Err(self.unfit("the section's footer is not here"))
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        take: impl FnOnce(&mut Reader<'a>) -> Result<T, WireError>,
+    ) -> Result<T, DescriptionError> {
+        take(&mut self.reader).map_err(|error| {
+            let what = if error.is_short() {
+                "the state ends inside the section"
+            } else {
+                "a name there cannot be one"
+            };
+            self.unfit(what)
+        })
+    }
+
+    fn unfit(&self, what: &'static str) -> DescriptionError {
+        DescriptionError::Unfit { at: self.reader.at(), entry: self.entry, what }
+    }
+}
+
+/// What the guest was doing on the source: the name in the body of the section
+/// `globalstate` (`migration/global_state.c`), `running`, `paused` and so on.
+///
+/// The length field counts the name and its NUL, but the name is cut at its
+/// first NUL here, as a QEMU destination does; 10.0 and later use the bytes
+/// after the 32nd for something else. `None` if there is no printable name.
+pub fn run_state(body: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(body);
+    reader.be32("size").ok()?;
+    let padded = reader.rest();
+    let length = padded.iter().position(|&byte| byte == 0)?;
+    reader.name("run state", length).ok()
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

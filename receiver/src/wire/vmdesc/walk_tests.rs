@@ -1,0 +1,124 @@
+use super::*;
+
+const NONE: Surroundings<'_> =
+    Surroundings { footers: Footers::On, early: &[], is_used: &|_| false };
+
+fn section(id: u32, idstr: &str, instance: u32, body: &[u8], footer: bool) -> Vec<u8> {
+    let mut bytes = vec![4];
+    bytes.extend(id.to_be_bytes());
+    bytes.push(idstr.len() as u8);
+    bytes.extend(idstr.as_bytes());
+    bytes.extend(instance.to_be_bytes());
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend(body);
+    if footer {
+        bytes.push(0x7e);
+        bytes.extend(id.to_be_bytes());
+    }
+    bytes
+}
+
+fn timer_body() -> Vec<u8> {
+    let mut body = vec![9; 24];
+    body.extend(b"\x05\x07timer/a\0\0\0\x01xy\x05\x09timer/a/b\0\0\0\x02z");
+    body.extend(b"\x05\x07timer/c\0\0\0\x01");
+    body
+}
+
+fn description() -> Description {
+    Description::parse(
+        br#"{"page_size": 4096, "devices": [
+        {"name": "timer", "instance_id": 0, "vmsd_name": "timer", "version": 2,
+         "fields": [{"name": "t", "size": 8, "array_len": 3}], "subsections": [
+            {"vmsd_name": "timer/a", "version": 1, "fields": [{"size": 2}], "subsections": [
+                {"vmsd_name": "timer/a/b", "version": 2, "fields": [{"size": 1}]}]},
+            {"vmsd_name": "timer/c", "version": 1, "fields": []}]},
+        {"name": "slirp", "instance_id": 0, "size": 3, "fields": [{"size": 3}]},
+        {"name": "slirp", "instance_id": 0, "size": 0}]}"#,
+    )
+    .unwrap()
+}
+
+fn state(footer: bool) -> Vec<u8> {
+    let mut state = section(4, "timer", 0, &timer_body(), footer);
+    state.extend(section(2, "slirp", 0, b"abc", footer));
+    state.extend(section(3, "slirp", 0, b"", footer));
+    state
+}
+
+#[test]
+fn sections_are_found_with_and_without_footers() {
+    for (footers, written) in [
+        (Footers::On, true),
+        (Footers::Off, false),
+        (Footers::Unknown, true),
+        (Footers::Unknown, false),
+    ] {
+        let bytes = state(written);
+        let sections = description().walk(&bytes, &Surroundings { footers, ..NONE }).unwrap();
+        assert_eq!(sections.len(), 3);
+        assert_eq!(sections[0].body_bytes, timer_body().len());
+        assert_eq!(&*sections[1].idstr, "slirp");
+        assert_eq!((sections[1].section_id, sections[1].version_id), (2, 2));
+        let body = &bytes[sections[1].body_offset..][..sections[1].body_bytes];
+        assert_eq!(body, b"abc");
+        let end: usize = sections.iter().map(|section| section.bytes).sum();
+        assert_eq!(end, bytes.len(), "records are adjacent and complete");
+        assert_eq!(sections[2].offset + sections[2].bytes, bytes.len());
+    }
+}
+
+#[test]
+fn a_state_one_byte_longer_or_shorter_does_not_fit() {
+    let bytes = state(true);
+    for cut in 0..bytes.len() {
+        assert!(description().walk(&bytes[..cut], &NONE).is_err(), "cut at {cut}");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    assert!(description().walk(&longer, &NONE).is_err());
+}
+
+#[test]
+fn every_changed_byte_outside_the_fields_and_versions_is_noticed() {
+    let bytes = state(true);
+    let sections = description().walk(&bytes, &NONE).unwrap();
+    let header = |at: usize| {
+        sections.iter().any(|s| (s.offset..s.body_offset - 4).contains(&at))
+            || sections.iter().any(|s| (s.body_offset + s.body_bytes..s.offset + s.bytes).contains(&at))
+    };
+    for at in (0..bytes.len()).filter(|&at| header(at)) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(description().walk(&changed, &NONE).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn entries_of_early_sections_are_passed_over() {
+    let early = [("gone".into(), 0), ("timer".into(), 0)];
+    let mut bytes = section(2, "slirp", 0, b"abc", true);
+    bytes.extend(section(3, "slirp", 0, b"", true));
+    let around = Surroundings { early: &early, ..NONE };
+    assert_eq!(description().walk(&bytes, &around).unwrap().len(), 2);
+}
+
+#[test]
+fn an_id_that_was_used_before_is_refused() {
+    let around = Surroundings { is_used: &|id| id == 3, ..NONE };
+    assert!(description().walk(&state(true), &around).is_err());
+}
+
+#[test]
+fn the_run_state_of_both_layouts_is_read() {
+    let mut old = b"\0\0\0\x08running".to_vec();
+    old.resize(104, 0);
+    assert_eq!(run_state(&old), Some("running"));
+    let mut new = b"\0\0\0\x0aprelaunch".to_vec();
+    new.resize(36, 0);
+    new.extend([1, 0]);
+    new.resize(104, 0);
+    assert_eq!(run_state(&new), Some("prelaunch"));
+    assert_eq!(run_state(b"\0\0\0\x01\0"), None);
+    assert_eq!(run_state(b"\0\0"), None);
+}

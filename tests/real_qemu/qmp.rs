@@ -1,0 +1,97 @@
+//! A QMP client, as small as the tests need it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::process::wait_until;
+
+/// A negotiated session on a unix socket.
+pub(crate) struct Qmp {
+    stream: UnixStream,
+    lines: BufReader<UnixStream>,
+    events: Vec<Value>,
+}
+
+impl Qmp {
+    /// Connects as soon as somebody listens at `path`, and negotiates.
+    pub(crate) fn connect(path: &Path) -> Result<Self, String> {
+        let stream = wait_until("QMP socket", ANSWER_LIMIT, || {
+            Ok(UnixStream::connect(path).ok())
+        })?;
+        let failed = |error| format!("QMP: {error}");
+        stream
+            .set_read_timeout(Some(ANSWER_LIMIT))
+            .map_err(failed)?;
+        let lines = BufReader::new(stream.try_clone().map_err(failed)?);
+        let mut session = Self {
+            stream,
+            lines,
+            events: Vec::new(),
+        };
+        let greeting = session.read()?;
+        if greeting.pointer("/QMP/version/qemu/major").is_none() {
+            return Err(format!("QMP: {greeting} is no greeting"));
+        }
+        session.command("qmp_capabilities", json!({}))?;
+        Ok(session)
+    }
+
+    /// Runs a command; an error answer is an error. Events that come meanwhile
+    /// are kept.
+    pub(crate) fn command(&mut self, name: &str, arguments: Value) -> Result<Value, String> {
+        let request = json!({ "execute": name, "arguments": arguments });
+        writeln!(self.stream, "{request}").map_err(|error| format!("QMP {name}: {error}"))?;
+        loop {
+            let mut answer = self
+                .read()
+                .map_err(|error| format!("{error} (after {name})"))?;
+            if let Some(value) = answer.get_mut("return") {
+                return Ok(value.take());
+            }
+            if let Some(error) = answer.get("error") {
+                return Err(format!("QMP {request}: {error}"));
+            }
+            self.events.push(answer);
+        }
+    }
+
+    /// The `data` member `status` of every MIGRATION event so far, and the names
+    /// of all other events, in their order.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.events
+            .iter()
+            .map(|event| match event.pointer("/data/status") {
+                Some(status) if event["event"] == "MIGRATION" => {
+                    status.as_str().unwrap_or("?").to_owned()
+                }
+                _ => event["event"].as_str().unwrap_or("?").to_owned(),
+            })
+            .collect()
+    }
+
+    /// Switches capabilities on.
+    pub(crate) fn enable(&mut self, capabilities: &[&str]) -> Result<(), String> {
+        let list: Vec<Value> = capabilities
+            .iter()
+            .map(|name| json!({ "capability": name, "state": true }))
+            .collect();
+        self.command("migrate-set-capabilities", json!({ "capabilities": list }))
+            .map(drop)
+    }
+
+    fn read(&mut self) -> Result<Value, String> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) => Err("QMP: the connection was closed".to_owned()),
+            Ok(_) => serde_json::from_str(&line).map_err(|error| format!("QMP: {error} in {line}")),
+            Err(error) => Err(format!("QMP: {error}")),
+        }
+    }
+}
+
+/// Longest wait for one answer: QEMU answers at once, unless the machine is busy.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);

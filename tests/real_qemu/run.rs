@@ -1,0 +1,220 @@
+//! One case, from empty scratch directory to verdict.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::case::{Case, Guest};
+use crate::control::ControlDestination;
+use crate::destination::{Destination, Received};
+use crate::memory_file;
+use crate::source::{Source, SourceBlock};
+
+/// The programs a run needs.
+pub(crate) struct Programs {
+    pub(crate) landfall: PathBuf,
+    /// Version and path of each QEMU.
+    pub(crate) qemus: Vec<(String, PathBuf)>,
+}
+
+impl Programs {
+    pub(crate) fn qemu(&self, case: &Case) -> Result<&Path, String> {
+        self.qemus
+            .iter()
+            .find(|(version, _)| version == case.sender.qemu)
+            .map(|(_, path)| path.as_path())
+            .ok_or_else(|| format!("no QEMU {} here", case.sender.qemu))
+    }
+}
+
+/// What one run moved.
+pub(crate) struct Moved {
+    pub(crate) normal: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) rounds: u64,
+}
+
+/// Migrates into landfall; everything that is to hold is checked.
+pub(crate) fn into_landfall(case: &Case, programs: &Programs, seed: u64) -> Result<Moved, String> {
+    let scratch = scratch()?;
+    let mut source = Source::start(case, programs.qemu(case)?, scratch.path(), seed)?;
+    let mut destination = Destination::start(case, &programs.landfall, scratch.path(), &[])?;
+    let uri = destination.uri().to_owned();
+    let state = source
+        .migrate(&uri)
+        .map_err(|error| destination.blame(&error))?;
+    let received = destination.finish(&QUIET_LIFE)?;
+    verify(case, &mut source, &state, &received)
+}
+
+/// Compares what landfall received with a source that has completed.
+pub(crate) fn verify(
+    case: &Case,
+    source: &mut Source,
+    state: &Value,
+    received: &Received,
+) -> Result<Moved, String> {
+    let blocks = source.blocks()?;
+    compare_ram(case, source, &blocks, |name| {
+        Some(
+            received
+                .run_directory
+                .join("ram")
+                .join(format!("{}.ram", escaped(name))),
+        )
+    })?;
+    no_more_files_than_blocks(received, &blocks)?;
+    let moved = moved(state)?;
+    compare_counts(state, received, &moved, &blocks)?;
+    Ok(moved)
+}
+
+/// Migrates into a second QEMU and compares what has a memory file on both
+/// sides.
+pub(crate) fn into_control(case: &Case, programs: &Programs, seed: u64) -> Result<Moved, String> {
+    let scratch = scratch()?;
+    let mut source = Source::start(case, programs.qemu(case)?, scratch.path(), seed)?;
+    let destination = ControlDestination::start(case, programs.qemu(case)?, scratch.path())?;
+    let uri = destination.uri().to_owned();
+    let state = source.migrate(&uri)?;
+    let file_of = destination.finish()?;
+    let blocks = source.blocks()?;
+    compare_ram(case, &mut source, &blocks, file_of)?;
+    moved(&state)
+}
+
+/// Compares every block whose content the source can show, and what nobody can
+/// have written in a guest that never ran. `file_of` names the destination's
+/// file of a block, if it has one.
+fn compare_ram(
+    case: &Case,
+    source: &mut Source,
+    blocks: &[SourceBlock],
+    file_of: impl Fn(&str) -> Option<PathBuf>,
+) -> Result<(), String> {
+    let mut compared = 0;
+    for block in blocks {
+        let Some(file) = file_of(&block.name) else {
+            continue;
+        };
+        let failed = |error: std::io::Error| format!("{}: {error}", file.display());
+        let bytes = fs::metadata(&file).map_err(failed)?.len();
+        if bytes != block.bytes {
+            return Err(format!(
+                "block {}: {bytes} bytes, {} at the source",
+                block.name, block.bytes
+            ));
+        }
+        let truth = source.content(block)?;
+        compared += usize::from(truth.is_some());
+        let difference = match truth {
+            Some(truth) => memory_file::difference(&truth, &file).map_err(failed)?,
+            None if case.guest == Guest::Paused && is_untouched(&block.name) => {
+                (!memory_file::is_zero(&file).map_err(failed)?).then(|| "not all zero".to_owned())
+            }
+            None => None,
+        };
+        if let Some(difference) = difference {
+            return Err(format!("block {}: {difference}", block.name));
+        }
+    }
+    if compared == 0 {
+        Err("no block was compared".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Blocks that hold zeros until a guest runs.
+fn is_untouched(block: &str) -> bool {
+    block.ends_with("vga.vram") || block.ends_with("vmem")
+}
+
+/// A file for a block that the source does not have would be an invention.
+fn no_more_files_than_blocks(received: &Received, blocks: &[SourceBlock]) -> Result<(), String> {
+    let ram = received.run_directory.join("ram");
+    let files = fs::read_dir(&ram)
+        .map_err(|error| format!("{}: {error}", ram.display()))?
+        .count();
+    if files == blocks.len() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{files} files in ram/, {} blocks at the source",
+            blocks.len()
+        ))
+    }
+}
+
+/// The source's page counts against landfall's. No case here compresses, so
+/// there are no XBZRLE pages to take off.
+fn compare_counts(
+    state: &Value,
+    received: &Received,
+    moved: &Moved,
+    blocks: &[SourceBlock],
+) -> Result<(), String> {
+    let answer = match &received.query_migrate {
+        Some(answer) => answer,
+        None => &received.report["query-migrate"],
+    };
+    let total: u64 = blocks.iter().map(|block| block.bytes).sum();
+    let expected = [
+        ("normal", moved.normal),
+        ("duplicate", moved.duplicate),
+        ("total", total),
+    ];
+    for (name, wanted) in expected {
+        if answer["ram"][name] != wanted {
+            return Err(format!(
+                "ram.{name} is not the source's {wanted}: {answer}; source: {state}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn moved(state: &Value) -> Result<Moved, String> {
+    let number = |name: &str| {
+        state["ram"][name]
+            .as_u64()
+            .ok_or_else(|| format!("the source tells no ram.{name}: {state}"))
+    };
+    Ok(Moved {
+        normal: number("normal")?,
+        duplicate: number("duplicate")?,
+        rounds: number("dirty-sync-count")?,
+    })
+}
+
+/// A block's name as a file name: every byte outside `[A-Za-z0-9._-]` as `%XX`.
+fn escaped(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Socket paths must stay short (108 bytes), so not below the work tree.
+pub(crate) fn scratch() -> Result<tempfile::TempDir, String> {
+    tempfile::Builder::new()
+        .prefix("landfall-qemu-")
+        .tempdir()
+        .map_err(|error| format!("no scratch directory: {error}"))
+}
+
+/// The MIGRATION events of one run that goes well.
+const QUIET_LIFE: [&str; 3] = ["setup", "active", "completed"];
+
+#[test]
+fn a_slash_and_a_colon_are_escaped_in_a_file_name() {
+    assert_eq!(
+        escaped("0000:00:01.0/vga.vram"),
+        "0000%3A00%3A01.0%2Fvga.vram"
+    );
+}
