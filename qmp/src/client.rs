@@ -87,17 +87,17 @@ impl Client {
         if output.mode == Mode::Negotiating || output.closed {
             return;
         }
-        if output.is_full() {
-            tracing::warn!(
-                "QMP client reads nothing: {} bytes wait for it; disconnecting it",
-                output.unsent()
-            );
+        let full = output.is_full();
+        if full {
             output.close();
-            self.changed.notify_all();
         } else {
             output.add(line);
         }
         drop(output);
+        if full {
+            self.changed.notify_all();
+            tracing::warn!("QMP client disconnected: it does not read its events");
+        }
         self.wake();
     }
 

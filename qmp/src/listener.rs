@@ -178,14 +178,18 @@ fn listening_fd(fd: RawFd) -> io::Result<Listener> {
     if !sockopt::socket_acceptconn(&socket)? {
         return Err(io::Error::other("the descriptor is not a listening socket"));
     }
-    let socket = if sockopt::socket_domain(&socket)? == AddressFamily::UNIX {
-        let listener = UnixListener::from(socket);
-        listener.set_nonblocking(true)?;
-        Socket::Unix(listener)
-    } else {
-        let listener = TcpListener::from(socket);
-        listener.set_nonblocking(true)?;
-        Socket::Tcp(listener)
+    let socket = match sockopt::socket_domain(&socket)? {
+        AddressFamily::UNIX => {
+            let listener = UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Socket::Unix(listener)
+        }
+        AddressFamily::INET | AddressFamily::INET6 => {
+            let listener = TcpListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Socket::Tcp(listener)
+        }
+        _ => return Err(io::Error::other("the descriptor is neither unix nor TCP")),
     };
     Ok(Listener { socket, bound: Bound::Fd(fd), made: None })
 }
@@ -211,6 +215,9 @@ fn connected_fd(fd: RawFd) -> io::Result<Link> {
         return Err(io::Error::other("the descriptor is a listening socket: add ,server=on"));
     }
     rustix::net::getpeername(&socket)?;
+    if sockopt::socket_domain(&socket)? != AddressFamily::UNIX {
+        sockopt::set_tcp_nodelay(&socket, true)?;
+    }
     Ok(Link::Socket(socket))
 }
 

@@ -113,12 +113,13 @@ fn a_large_reply_reaches_a_slow_reader_whole() {
 
 #[test]
 fn endless_strings_nesting_and_white_space_are_read_without_growing() {
-    for (start, piece) in [
-        ("{'execute':'", "aaaaaaaaaaaaaaaa"),
-        ("", "[[[[[[[[[[[[[[[["),
-        ("[", "1,1,1,1,1,1,1,1,"),
-        ("{'a':1", "                "),
-        ("", "0000000000000000"),
+    for (start, piece, kib) in [
+        ("{'execute':'", "aaaaaaaaaaaaaaaa", 65536),
+        ("", "[[[[[[[[[[[[[[[[", 8192),
+        // Beyond the limit each byte of this is a mistake of its own.
+        ("[", "1,1,1,1,1,1,1,1,", 192),
+        ("{'a':1", "                ", 65536),
+        ("", "0000000000000000", 65536),
     ] {
         let scene = Scene::new();
         let mut client = Client::negotiated(&scene.hostile, false);
@@ -127,7 +128,7 @@ fn endless_strings_nesting_and_white_space_are_read_without_growing() {
         client.send(start);
         let before = resident_bytes();
         let pieces = piece.repeat(4096);
-        for _ in 0..(64 << 20) / pieces.len() {
+        for _ in 0..(kib << 10) / pieces.len() {
             client.send(&pieces);
         }
         let grown = resident_bytes().saturating_sub(before);

@@ -3,7 +3,8 @@
 //!
 //! Beyond RFC 8259 it takes strings in single quotes and leaves escapes, encodings and keywords to
 //! the next stage. A byte that fits nowhere ends in an error token; then everything is skipped up to
-//! a structural character, a control character (a newline, say), FE or FF, which start afresh.
+//! a structural character, a control character other than TAB (a newline, say), FE or FF, which start
+//! afresh.
 
 /// What kind of token has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,7 @@ impl State {
         match self {
             Self::Start => start(byte),
             Self::Recovery => match byte {
+                b'\t' => Next::Skipped,
                 0..0x20 | 0xfe.. | b'[' | b']' | b'{' | b'}' | b':' | b',' => Next::Afresh,
                 _ => Next::Skipped,
             },
@@ -272,6 +274,7 @@ mod tests {
         assert_eq!(kinds(b"\xff\xff"), [Token::Error, Token::Error]);
         assert_eq!(kinds(b"%p\x01"), [Token::Error, Token::Error]);
         assert_eq!(kinds(b"%p\n"), [Token::Error]);
+        assert_eq!(kinds(b"%p\t1 "), [Token::Error], "a TAB does not");
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Handler for Program {
                     "migrate-pause is currently only supported during postcopy-active state",
                 ));
             }
+            "migrate-set-parameters" if arguments.get("multifd-channels") == Some(&json!(0)) => {
+                return Err(QmpError::generic(
+                    "Parameter 'multifd_channels' expects a value between 1 and 255",
+                ));
+            }
             "emit" => self.events.emit(&text("name"), arguments.get("data").cloned()),
             "wait" => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
