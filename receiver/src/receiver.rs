@@ -298,7 +298,9 @@ impl Receiver {
         if let Ok(mut last) = Arc::try_unwrap(last) {
             let ram = last.ended.take().and_then(|ended| ended.received.ram);
             drop(last);
-            if let Some(Ok(blocks)) = ram.map(Arc::try_unwrap) {
+            // A sketch has nothing to clear.
+            let kept = ram.filter(|_| self.config.sink == Sink::Ram);
+            if let Some(blocks) = kept.and_then(Arc::into_inner) {
                 lock(&self.pool).reclaim(blocks);
             }
         }

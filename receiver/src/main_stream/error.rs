@@ -101,7 +101,9 @@ pub enum StreamFault {
         name: Box<str>,
     },
     /// The blocks' lengths do not add up to the total.
-    #[error("used_length {used_bytes:#x} of block '{name}' is past the {left:#x} bytes left of the total")]
+    #[error(
+        "used_length {used_bytes:#x} of block '{name}' is past the {left:#x} bytes left of the total"
+    )]
     BlocksPastTotal {
         /// The block's name.
         name: Box<str>,

@@ -71,8 +71,8 @@ fn follows(bytes: &[u8], sections: &Sections) -> Result<Option<Next>, WireError>
                 Err(error) if error.is_short() => return Err(error),
                 _ => return Ok(None),
             };
-            let early = section_type == SectionType::START
-                || Iterable::of_early(header.idstr).is_some();
+            let early =
+                section_type == SectionType::START || Iterable::of_early(header.idstr).is_some();
             Ok(Some(if early { Next::Record } else { Next::DeviceState }))
         }
         SectionType::PART | SectionType::END => {

@@ -105,7 +105,12 @@ impl Ram {
         }
     }
 
-    fn begin_list<'a>(&mut self, total: u64, at: usize, shape: Shape) -> Result<Taken<'a>, Refused> {
+    fn begin_list<'a>(
+        &mut self,
+        total: u64,
+        at: usize,
+        shape: Shape,
+    ) -> Result<Taken<'a>, Refused> {
         let fault = if total == 0 {
             StreamFault::NoBlocks
         } else if total > shape.ram_bytes_max {

@@ -104,8 +104,7 @@ impl MainStream {
             return self.tail(input);
         }
         let mut reader = Reader::new(input);
-        let parsed =
-            reader.byte("record type").and_then(|_| SectionHeader::parse(&mut reader));
+        let parsed = reader.byte("record type").and_then(|_| SectionHeader::parse(&mut reader));
         let header = match parsed {
             Ok(header) => header,
             Err(error) => return self.short_or(error, &Place::Record, 0),
@@ -180,8 +179,10 @@ impl MainStream {
             Ok(command) => command,
             Err(error) => return self.short_or(error, &Place::Command, 0),
         };
-        let out_of_place = |why| StreamFault::CommandOutOfPlace { command: command.id().name(), why };
-        let unsupported = |what: &str, remedy| StreamFault::Unsupported { what: what.into(), remedy };
+        let out_of_place =
+            |why| StreamFault::CommandOutOfPlace { command: command.id().name(), why };
+        let unsupported =
+            |what: &str, remedy| StreamFault::Unsupported { what: what.into(), remedy };
         let fault = match command {
             Command::OpenReturnPath if self.return_path_opened => out_of_place("comes twice"),
             Command::OpenReturnPath => {
@@ -279,7 +280,7 @@ impl MainStream {
         if full && next == Next::DeviceState {
             if self.ram.blocks().is_none() {
                 let what = "the device state begins before RAM";
-                return Err(self.error(self.place(open), StreamFault::Misplaced { what }));
+                return Err(self.error_at(taken, self.place(open), StreamFault::Misplaced { what }));
             }
             self.undecided = None;
             self.sections.withdraw(open.section_id);
@@ -291,7 +292,7 @@ impl MainStream {
             self.early.extend(self.undecided.take());
         } else if next == Next::DeviceState && !self.ram_ended {
             let what = "the device state begins before RAM has ended";
-            return Err(self.error(self.place(open), StreamFault::Misplaced { what }));
+            return Err(self.error_at(taken, self.place(open), StreamFault::Misplaced { what }));
         }
         let Open { section_type, section_id } = open;
         self.phase = Phase::Record;

@@ -91,8 +91,7 @@ impl Tail {
                     self.bytes.truncate(candidate.end);
                     self.accepted = Some(Accepted { candidate, sections });
                     let exact = around.footers == Footers::On && self.candidates == 1;
-                    let certainty =
-                        if exact { Certainty::Exact } else { Certainty::NeedsGrace };
+                    let certainty = if exact { Certainty::Exact } else { Certainty::NeedsGrace };
                     let taken = candidate.end.saturating_sub(before);
                     return Pushed { taken, end: Some(certainty) };
                 }
@@ -176,7 +175,7 @@ impl Tail {
                 break;
             };
             let at = from.saturating_add(skip);
-            match self.candidate(at, footers) {
+            match self.last_candidate(at, footers) {
                 Some(Ok(candidate)) => return Ok(candidate),
                 Some(Err(())) => from = at.saturating_add(1),
                 None => {
@@ -189,7 +188,20 @@ impl Tail {
         Err(())
     }
 
-    /// Whether a candidate begins with the 00 at `eof`; `None` if too few
+    /// The candidate that begins at `eof` or, if another begins in its header,
+    /// that one: of two, it is the second that could be true, since the text
+    /// of a true one does not hold a second beginning.
+    fn last_candidate(&self, eof: usize, footers: Footers) -> Option<Result<Candidate, ()>> {
+        let Ok(mut last) = self.candidate(eof, footers)? else { return Some(Err(())) };
+        for ahead in 1..CANDIDATE_HEADER_BYTES {
+            if let Ok(candidate) = self.candidate(eof.saturating_add(ahead), footers)? {
+                last = candidate;
+            }
+        }
+        Some(Ok(last))
+    }
+
+    /// Whether a candidate begins with the byte at `eof`; `None` if too few
     /// bytes are there to say.
     fn candidate(&self, eof: usize, footers: Footers) -> Option<Result<Candidate, ()>> {
         if footers == Footers::On && eof > 0 {
@@ -199,7 +211,9 @@ impl Tail {
             }
         }
         let mut reader = Reader::new(self.bytes.get(eof..).unwrap_or_default());
-        reader.byte("eof").ok()?;
+        if reader.byte("eof").ok()? != SectionType::EOF.0 {
+            return Some(Err(()));
+        }
         if reader.byte("record type").ok()? != SectionType::VMDESCRIPTION.0 {
             return Some(Err(()));
         }

@@ -1,1 +1,62 @@
+use super::*;
 
+const AROUND: Surroundings<'_> =
+    Surroundings { footers: Footers::On, early: &[], is_used: &|_| false };
+
+fn with_description(state: &[u8], text: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [state, &[0, 6], &length, text].concat()
+}
+
+const EMPTY: &[u8] = br#"{"page_size": 4096, "devices": []}"#;
+
+#[test]
+fn a_state_without_devices_is_whole() {
+    let bytes = with_description(b"", EMPTY);
+    let mut tail = Tail::default();
+    let pushed = tail.push(&bytes, &AROUND);
+    assert_eq!((pushed.taken, pushed.end), (bytes.len(), Some(Certainty::Exact)));
+    let (state, text, sections) = tail.take();
+    assert_eq!((&state[..], &text[..], sections.len()), (&[0][..], EMPTY, 0));
+}
+
+#[test]
+fn a_footer_must_stand_before_the_end() {
+    let bytes = with_description(b"\x7e\0\0\0\x01\0", EMPTY);
+    let mut tail = Tail::default();
+    assert!(tail.push(&bytes, &AROUND).end.is_none());
+    assert!(tail.unfit().is_none(), "it was not even a candidate");
+}
+
+#[test]
+fn an_end_that_begins_in_the_header_of_a_false_one_is_found() {
+    // Without footers: a device ends with `00 06`, and the length behind the
+    // true EOF byte reads like the beginning of a text.
+    let state = b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x01xy\0\x06";
+    let mut text =
+        br#"{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 4}]}]}"#.to_vec();
+    text.resize(0x7b22, b' ');
+    let bytes = with_description(state, &text);
+    assert_eq!(bytes[state.len() + 4..][..4], *b"{\"{\"");
+    let around = Surroundings { footers: Footers::Off, ..AROUND };
+    for piece in [1, bytes.len()] {
+        let mut tail = Tail::default();
+        let ends: Vec<_> =
+            bytes.chunks(piece).filter_map(|piece| tail.push(piece, &around).end).collect();
+        assert_eq!(ends, [Certainty::NeedsGrace], "{piece} bytes at a time");
+    }
+}
+
+#[test]
+fn searching_is_linear_in_the_bytes() {
+    // 50 000 candidates, each of which would reach to the end.
+    let mut bytes = Vec::new();
+    for _ in 0..50_000 {
+        bytes.extend(b"\x7e\0\0\0\x01\0\x06\x03\0\0\0{\"x");
+    }
+    let mut tail = Tail::default();
+    for piece in bytes.chunks(97) {
+        assert!(tail.push(piece, &AROUND).end.is_none());
+    }
+    assert_eq!(tail.candidates, 50_000);
+}

@@ -344,7 +344,7 @@ impl<'run> Walk<'run> {
         let mut pool = lock(self.pool);
         let carved = match self.plan.sink {
             Sink::Ram => pool.carve(&requests, self.page.get(), &|_, _| {}),
-            Sink::Discard => pool.carve(&requests, self.page.get(), &|_, _| {}),
+            Sink::Discard => pool.sketch(&requests, self.page.get()),
         };
         drop(pool);
         let ram = Arc::new(carved.map_err(|error| RunError::new(Family::Environment, error.to_string()))?);

@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn an_empty_payload_a_missing_name_and_a_sync_flag_are_refused() {
-        for (at, value, field) in [(274, 0, "next_packet_size"), (12, 0, "idstr"), (11, 0x41, "flags")] {
+        for (at, value, field) in
+            [(274, 0, "next_packet_size"), (12, 0, "idstr"), (11, 0x41, "flags")]
+        {
             let mut bytes = sample();
             bytes[at] = value;
             assert_eq!(DeviceStateHeader::parse(&bytes).unwrap_err().field, field);

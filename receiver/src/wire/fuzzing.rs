@@ -1,1 +1,232 @@
-//! Fuzz bodies.
+//! Bodies for fuzzers, and the seeded numbers that the in-tree loops use.
+
+use super::vmdesc::{Description, Surroundings};
+use super::{
+    DEVICE_STATE_HEADER_BYTES, DeviceStateHeader, Footers, PACKET_START_BYTES, PacketHeader,
+    PacketKind, PacketStart, PageBytes, Reader, Reply, SectionType,
+};
+
+/// Reads `bytes` as a channel does after its Init: packet after packet.
+///
+/// # Panics
+///
+/// If a parser panics or lets something through that §12 of the wire format
+/// forbids.
+pub fn packets(bytes: &[u8]) {
+    let page = PageBytes::DEFAULT;
+    let mut reader = Reader::new(bytes);
+    while let Some((first, _)) = reader.rest().split_first_chunk::<PACKET_START_BYTES>() {
+        let Ok(start) = PacketStart::parse(first) else { return };
+        let whole = reader.clone().bytes("header", start.kind().header_bytes(page));
+        let payload_bytes = match start.kind() {
+            PacketKind::Ram => {
+                let Ok(header) = whole else { return };
+                let Ok(packet) = PacketHeader::parse(header, page) else { return };
+                check_packet(&packet, header, page);
+                packet.payload_bytes()
+            }
+            PacketKind::DeviceState => {
+                let Ok(header) = reader.clone().array::<DEVICE_STATE_HEADER_BYTES>("header") else {
+                    return;
+                };
+                let Ok(packet) = DeviceStateHeader::parse(header) else { return };
+                assert!(packet.payload_bytes > 0 && packet.idstr.len() <= 255);
+                packet.payload_bytes
+            }
+        };
+        let taken = start.kind().header_bytes(page);
+        if reader.bytes("header", taken).is_err() {
+            return;
+        }
+        let Ok(payload) = usize::try_from(payload_bytes) else { return };
+        if reader.bytes("payload", payload).is_err() {
+            return;
+        }
+    }
+}
+
+fn check_packet(packet: &PacketHeader<'_>, header: &[u8], page: PageBytes) {
+    let pages = packet.normal_count().saturating_add(packet.zero_count());
+    assert!(u32::try_from(pages).is_ok_and(|pages| pages <= page.packet_pages()));
+    assert!(packet.block_name().len() <= 255 && !packet.block_name().contains(&0));
+    assert!(packet.payload_bytes() <= 2 * 512 * 1024);
+    assert_eq!(packet.normal_count() == 0, packet.payload_bytes() == 0);
+    // The offsets are those on the wire, one after the other.
+    let wire = header.get(320..).unwrap_or_default().as_chunks::<8>().0;
+    let wire = wire.iter().map(|bytes| u64::from_be_bytes(*bytes)).take(pages);
+    assert!(packet.normal_offsets().chain(packet.zero_offsets()).eq(wire));
+    // What check_offsets lets through lies inside, and nothing else does.
+    let used_bytes = 0x10_0000;
+    let inside = |offset: u64| offset & page.mask() == 0 && offset < used_bytes;
+    let expected = packet.normal_offsets().chain(packet.zero_offsets()).all(inside);
+    assert_eq!(packet.check_offsets(used_bytes, page).is_ok(), expected);
+}
+
+/// Reads `bytes` as a source reads the return path.
+///
+/// # Panics
+///
+/// If a parser panics, or a message does not become the same bytes again.
+pub fn return_path(bytes: &[u8]) {
+    let mut reader = Reader::new(bytes);
+    while !reader.rest().is_empty() {
+        let before = reader.rest();
+        let Ok(reply) = Reply::parse(&mut reader) else { return };
+        assert!(before.starts_with(reply.encode().as_ref()), "{reply:?} is other bytes");
+    }
+}
+
+/// Walks the first part of `bytes` with the second as its description; they
+/// are divided by the first `{`.
+///
+/// # Panics
+///
+/// If a parser panics, or the sections found do not lie side by side, from
+/// the first byte to the last.
+pub fn description(bytes: &[u8]) {
+    let brace = bytes.iter().position(|&byte| byte == b'{').unwrap_or(bytes.len());
+    let Some((state, text)) = bytes.split_at_checked(brace) else { return };
+    let Ok(description) = Description::parse(text) else { return };
+    for footers in [Footers::On, Footers::Off, Footers::Unknown] {
+        let around = Surroundings { footers, early: &[], is_used: &|_| false };
+        let Ok(sections) = description.walk(state, &around) else { continue };
+        let mut at = 0usize;
+        for section in &sections {
+            assert_eq!(section.offset, at);
+            assert_eq!(state.get(at), Some(&SectionType::FULL.0));
+            let body_end = section.body_offset.saturating_add(section.body_bytes);
+            at = at.saturating_add(section.bytes);
+            assert!(section.body_offset > section.offset && body_end <= at);
+        }
+        assert_eq!(at, state.len());
+    }
+}
+
+/// Numbers that look random and come again with the same seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Seed(u64);
+
+impl Seed {
+    /// The numbers of one seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A seed made of `bytes`.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.iter().fold(0, |sum: u64, &byte| {
+            sum.wrapping_mul(0x0000_0100_0000_01b3).wrapping_add(u64::from(byte))
+        }))
+    }
+
+    /// A new seed for each run, printed; or that in `LANDFALL_SEED`.
+    #[cfg(test)]
+    pub(crate) fn of_test() -> Self {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let seed = std::env::var("LANDFALL_SEED").map_or(now, |text| text.parse().unwrap());
+        println!("LANDFALL_SEED={seed}");
+        Self(seed)
+    }
+
+    /// The next number.
+    pub const fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        b ^ (b >> 31)
+    }
+
+    /// The next number, below `limit`; 0 if that is 0.
+    pub fn below(&mut self, limit: usize) -> usize {
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let number = self.next_u64().checked_rem(limit).unwrap_or(0);
+        usize::try_from(number).unwrap_or(0)
+    }
+}
+
+/// Changes `bytes` a little: bits, bytes, numbers, lengths, order.
+pub fn mutate(seed: &mut Seed, bytes: &mut Vec<u8>) {
+    for _ in 0..=seed.below(3) {
+        let at = seed.below(bytes.len());
+        let end = at.saturating_add(seed.below(16)).min(bytes.len());
+        match seed.below(6) {
+            0 => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1u8.wrapping_shl(u32::try_from(seed.below(8)).unwrap_or(0));
+                }
+            }
+            1 => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = seed.next_u64().to_be_bytes()[0];
+                }
+            }
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let again = bytes.get(at..end).unwrap_or_default().to_vec();
+                let to = seed.below(bytes.len());
+                drop(bytes.splice(to..to, again));
+            }
+            4 => {
+                let special = SPECIAL.get(seed.below(SPECIAL.len())).copied().unwrap_or_default();
+                drop(bytes.splice(at..at, special.iter().copied()));
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+}
+
+/// Bytes with a meaning in some place.
+const SPECIAL: [&[u8]; 8] = [
+    b"\0\0\0\0\0\0\0\x10",
+    b"\0\0\0\0\0\0\0\x28",
+    b"\xff\xff\xff\xff",
+    b"\x7e\0\0\0\x01",
+    b"\0\x06\0\0\0\x20{\"",
+    b"\x03\0\0\0\x01",
+    b"\x08\0\x02\0\x04\0\0\0\x01",
+    b"\x03mem",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_packets_never_panic_a_parser() {
+        let mut seed = Seed::of_test();
+        for _ in 0..3000 {
+            let mut bytes = vec![0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 0];
+            bytes.extend([0, 0, 0, 128, 0, 0, 0, 1, 0, 0, 0x10, 0]);
+            bytes.resize(1344 + 4096, 0);
+            bytes[11] = [0, 1, 2, 4, 0x40][seed.below(5)];
+            bytes[64..67].copy_from_slice(b"mem");
+            let again = bytes.clone();
+            bytes.extend(again);
+            mutate(&mut seed, &mut bytes);
+            packets(&bytes);
+        }
+    }
+
+    #[test]
+    fn changed_replies_never_panic_a_parser() {
+        let mut seed = Seed::of_test();
+        for _ in 0..3000 {
+            let mut bytes = b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0".to_vec();
+            mutate(&mut seed, &mut bytes);
+            return_path(&bytes);
+        }
+    }
+
+    #[test]
+    fn changed_descriptions_never_panic_a_walk() {
+        let mut seed = Seed::of_test();
+        let mut base = b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x01xyz\x7e\0\0\0\x01".to_vec();
+        base.extend(br#"{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 3}]}]}"#);
+        description(&base);
+        for _ in 0..3000 {
+            let mut bytes = base.clone();
+            mutate(&mut seed, &mut bytes);
+            description(&bytes);
+        }
+    }
+}

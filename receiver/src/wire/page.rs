@@ -31,9 +31,11 @@ impl PageBytes {
     /// 2 to the power of `bits`, 12 to 16.
     pub(super) fn from_bits(bits: u32, at: usize) -> Result<Self, WireError> {
         let fault = WireFault::Unknown { found: u64::from(bits) };
-        1u32.checked_shl(bits)
-            .and_then(Self::new)
-            .ok_or(WireError { field: "target-page-bits", at, fault })
+        1u32.checked_shl(bits).and_then(Self::new).ok_or(WireError {
+            field: "target-page-bits",
+            at,
+            fault,
+        })
     }
 
     /// The size in bytes.
@@ -103,7 +105,7 @@ pub(super) const PACKET_FIXED_BYTES: usize = 320;
 const OFFSET_BYTES: usize = 8;
 
 const _: () = assert!(PageBytes::DEFAULT.packet_header_bytes() == 1344);
-const _: () = assert!(PACKET_PAYLOAD_BYTES % PageBytes::MAX == 0);
+const _: () = assert!(PACKET_PAYLOAD_BYTES.is_multiple_of(PageBytes::MAX));
 
 #[cfg(test)]
 mod tests {

@@ -129,8 +129,8 @@ impl<'a> Reader<'a> {
     /// A name of `count` bytes of printable ASCII, at least one.
     pub fn name(&mut self, field: &'static str, count: usize) -> Result<&'a str, WireError> {
         let mut ahead = self.clone();
-        let name = printable(ahead.bytes(field, count)?)
-            .map_err(|fault| self.fault(field, fault))?;
+        let name =
+            printable(ahead.bytes(field, count)?).map_err(|fault| self.fault(field, fault))?;
         *self = ahead;
         Ok(name)
     }

@@ -16,7 +16,7 @@ fn early_body() -> Vec<u8> {
 
 fn both_ways(bytes: &[u8]) -> Outcome {
     let whole = events(bytes);
-    assert_eq!(run(bytes, Options::default(), || 1), whole);
+    assert_eq!(pieces(bytes, 1), whole);
     whole
 }
 
@@ -201,8 +201,8 @@ fn more_device_state_than_allowed_is_refused() {
     source.go_on(3, 1).eos().footer(1).device(4, "gpu", 0, &[1; 5000]).end();
     for (limit, fits) in [(4000, false), (6000, true)] {
         let options = Options { tail_bytes_max: limit, ..Options::default() };
-        let whole = run(&source.bytes, options, || usize::MAX);
-        assert_eq!(run(&source.bytes, options, || 1), whole);
+        let whole = run(&source.bytes, options, || usize::MAX).0;
+        assert_eq!(run(&source.bytes, options, || 1).0, whole);
         assert_eq!(whole.end.is_ok(), fits, "{:?}", whole.end);
     }
 }

@@ -102,10 +102,7 @@ fn the_observed_xbzrle_item_is_found() {
     feed(&mut stream, b"\0\0\0\0\0\0\0\x02\x03mem\0");
     let item = b"\0\0\0\0\0\x40\0\x60\x01\0\x07\x64\x01\x31\xeb\x0e\x01\x38";
     let encoded = &item[11..];
-    assert_eq!(
-        feed(&mut stream, item),
-        [Event::Xbzrle { block: 0, offset: 0x40_0000, encoded }]
-    );
+    assert_eq!(feed(&mut stream, item), [Event::Xbzrle { block: 0, offset: 0x40_0000, encoded }]);
 }
 
 #[test]
@@ -119,10 +116,10 @@ fn a_7_2_source_differs_in_name_and_section_id_only() {
 #[test]
 fn the_observed_advise_is_understood() {
     let mut stream = MainStream::new(Options::default());
-    feed(&mut stream, &START_10_0[..24]);
     let advise = b"\x08\0\x03\0\x10\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x10\0";
     let expected = PostcopyAdvise { page_bytes_summary: 0x1000, target_page_bytes: 0x1000 };
-    let events = feed(&mut stream, advise);
+    let bytes = [&START_10_0[..24], advise].concat();
+    let events = feed(&mut stream, &bytes);
     let Some(Event::Command(Command::PostcopyAdvise(Some(found)))) = events.last() else {
         panic!("{events:?}")
     };
@@ -132,7 +129,8 @@ fn the_observed_advise_is_understood() {
 
 #[test]
 fn the_observed_discard_and_package_name_the_capability_to_turn_off() {
-    let discard = b"\x08\0\x06\0\x28\0\x150000:00:01.0/vga.vram\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0";
+    let discard =
+        b"\x08\0\x06\0\x28\0\x150000:00:01.0/vga.vram\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0";
     let package = b"\x08\0\x07\0\x04\0\0\x40\0";
     for command in [&discard[..], package] {
         let mut stream = MainStream::new(Options::default());

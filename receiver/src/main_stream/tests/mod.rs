@@ -30,7 +30,12 @@ fn complete(footers: bool) -> Vec<u8> {
 
 /// All events of `bytes` fed whole.
 fn events(bytes: &[u8]) -> Outcome {
-    run(bytes, Options::default(), || usize::MAX)
+    pieces(bytes, usize::MAX)
+}
+
+/// All events of `bytes` fed in pieces.
+fn pieces(bytes: &[u8], piece: usize) -> Outcome {
+    run(bytes, Options::default(), || piece).0
 }
 
 #[test]
@@ -40,8 +45,7 @@ fn one_byte_at_a_time_gives_the_same_events_as_all_at_once() {
         let whole = events(&bytes);
         assert_eq!(whole.end, Ok(End::Complete), "{:#?}", whole.log);
         for chunk in [1, 2, 3, 7, 64, 4095, 4096, 4097] {
-            let pieces = run(&bytes, Options::default(), || chunk);
-            assert_eq!(pieces, whole, "{chunk} bytes at a time");
+            assert_eq!(pieces(&bytes, chunk), whole, "{chunk} bytes at a time");
         }
     }
 }
@@ -50,10 +54,11 @@ fn one_byte_at_a_time_gives_the_same_events_as_all_at_once() {
 fn every_prefix_needs_more_and_ends_as_cut_off() {
     let bytes = complete(true);
     for cut in 0..bytes.len() {
-        let outcome = events(&bytes[..cut]);
-        let end = outcome.end.expect_err("a prefix is no whole stream");
-        assert!(end.is_truncated() || cut < 8, "cut at {cut}: {end}");
-        assert!(outcome.consumed <= cut);
+        match events(&bytes[..cut]).end {
+            Err(error) => assert!(error.is_truncated(), "cut at {cut}: {error}"),
+            // Right behind the EOF byte.
+            Ok(end) => assert_eq!((end, bytes[cut]), (End::WithoutDescription, 6)),
+        }
     }
 }
 
@@ -121,11 +126,12 @@ fn only_record_boundaries_are_places_to_rest() {
             }
         }
     }
-    // Header, configuration with the byte behind it, 2 commands, START with and
-    // without footer, PART, command, END; then the end itself.
+    // After each of two commands; START before it is known whether there are
+    // footers, and after its own; PART, command, END; after the EOF byte,
+    // since a description might be suppressed; after the description.
     assert_eq!(resting[..4], [29, 38, resting[2], resting[2] + 5]);
-    assert_eq!(resting.last(), Some(&bytes.len()));
-    assert_eq!(resting.len(), 8);
+    assert_eq!(bytes[resting[7]], 6);
+    assert_eq!(resting[8..], [bytes.len()]);
 }
 
 #[test]
@@ -137,9 +143,9 @@ fn a_full_input_is_never_too_little() {
     source.header().configuration_with_page_bits("virt-10.0", 16);
     source.ram_start(1, &[(&name, 0x4_0000)]).eos().footer(1);
     source.go_on(2, 1).page(&name, 0, 1).page_continued(0x3_0000, 2).eos().footer(1);
-    let outcome = events(&source.bytes);
-    assert_eq!(outcome.consumed, source.bytes.len(), "{:?}", outcome.end);
-    assert!(outcome.most_waiting < INPUT_BYTES_MAX);
+    let (outcome, effort) = run(&source.bytes, Options::default(), || 1000);
+    assert_eq!(effort.consumed, source.bytes.len(), "{:?}", outcome.end);
+    assert!((65536..INPUT_BYTES_MAX).contains(&effort.waiting_bytes_max));
     let pages = outcome.log.iter().filter(|line| line.starts_with("Page")).count();
     assert_eq!(pages, 2);
 }

@@ -11,7 +11,7 @@ fn after_start(blocks: &[(&str, u64)]) -> Source {
 
 fn refused(source: &Source) -> StreamError {
     let whole = events(&source.bytes);
-    assert_eq!(run(&source.bytes, Options::default(), || 1), whole);
+    assert_eq!(pieces(&source.bytes, 1), whole);
     whole.end.unwrap_err()
 }
 
@@ -118,7 +118,7 @@ fn more_ram_or_more_blocks_than_allowed_are_refused() {
     let mut source = Source::new(true);
     source.header().ram_start(1, &[("a", 0x3000)]);
     let options = Options { ram_bytes_max: 0x2000, ..Options::default() };
-    let error = run(&source.bytes, options, || usize::MAX).end.unwrap_err();
+    let error = run(&source.bytes, options, || usize::MAX).0.end.unwrap_err();
     assert!(error.to_string().ends_with("bytes of RAM is 12288, limit 8192"), "{error}");
 
     let names: Vec<_> = (0..4097).map(|index| format!("block{index}")).collect();

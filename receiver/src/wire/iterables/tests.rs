@@ -39,7 +39,7 @@ fn dirty_bitmap_flags_with_unknown_bits_are_refused() {
 fn disks_are_walked() {
     let mut bytes = b"\0\0\0\0\0\0\0\x09\x05disk0".to_vec();
     bytes.extend(b"\0\0\0\0\0\0\x02\x01\x05disk0");
-    bytes.extend([7; 1024 * 1024]);
+    bytes.extend(std::iter::repeat_n(7, 1024 * 1024));
     bytes.extend(b"\0\0\0\0\0\0\x0a\x04");
     bytes.extend(b"\0\0\0\0\0\0\0\x02");
     let mut from = 0;

@@ -70,10 +70,8 @@ impl Description {
     /// Parses the text. Numbers must not be negative, and nesting is bounded
     /// (by `serde_json`, to 128 levels).
     pub fn parse(text: &[u8]) -> Result<Self, DescriptionError> {
-        serde_json::from_slice(text).map_err(|error| DescriptionError::Json {
-            line: error.line(),
-            column: error.column(),
-        })
+        serde_json::from_slice(text)
+            .map_err(|error| DescriptionError::Json { line: error.line(), column: error.column() })
     }
 }
 

@@ -85,7 +85,9 @@ fn every_changed_byte_outside_the_fields_and_versions_is_noticed() {
     let sections = description().walk(&bytes, &NONE).unwrap();
     let header = |at: usize| {
         sections.iter().any(|s| (s.offset..s.body_offset - 4).contains(&at))
-            || sections.iter().any(|s| (s.body_offset + s.body_bytes..s.offset + s.bytes).contains(&at))
+            || sections
+                .iter()
+                .any(|s| (s.body_offset + s.body_bytes..s.offset + s.bytes).contains(&at))
     };
     for at in (0..bytes.len()).filter(|&at| header(at)) {
         let mut changed = bytes.clone();
