@@ -20,11 +20,7 @@ impl BlockConfig {
     /// A block on ordinary pages.
     #[must_use]
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self {
-            name: name.into(),
-            bytes,
-            backing_page_bytes: None,
-        }
+        Self { name: name.into(), bytes, backing_page_bytes: None }
     }
 }
 
@@ -41,11 +37,7 @@ pub struct DeviceConfig {
 
 impl Default for DeviceConfig {
     fn default() -> Self {
-        Self {
-            devices: 24,
-            device_bytes_max: 16 * 1024,
-            forged_tails: 0,
-        }
+        Self { devices: 24, device_bytes_max: 16 * 1024, forged_tails: 0 }
     }
 }
 
@@ -155,9 +147,8 @@ impl SourceConfig {
     /// # Errors
     /// [`ConfigError::Machine`] when the name does not end in a version.
     pub fn speak_as(&mut self, binary: Version, machine: &str) -> Result<(), ConfigError> {
-        let version = Version::of_machine(machine).ok_or_else(|| ConfigError::Machine {
-            name: machine.to_owned(),
-        })?;
+        let version = Version::of_machine(machine)
+            .ok_or_else(|| ConfigError::Machine { name: machine.to_owned() })?;
         self.form = Form::qemu(binary, version);
         machine.clone_into(&mut self.machine);
         Ok(())
@@ -186,15 +177,10 @@ impl SourceConfig {
         if !self.page_bytes.is_power_of_two()
             || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&self.page_bytes)
         {
-            return Err(ConfigError::PageBytes {
-                found: self.page_bytes,
-            });
+            return Err(ConfigError::PageBytes { found: self.page_bytes });
         }
         self.check_blocks()?;
-        for (what, share) in [
-            ("dirty share", self.dirty_share),
-            ("zero share", self.zero_share),
-        ] {
+        for (what, share) in [("dirty share", self.dirty_share), ("zero share", self.zero_share)] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(ConfigError::Share { what, found: share });
             }
@@ -211,15 +197,10 @@ impl SourceConfig {
             }
         }
         if self.machine.is_empty() || self.machine.len() > NAME_BYTES_MAX {
-            return Err(ConfigError::Machine {
-                name: self.machine.clone(),
-            });
+            return Err(ConfigError::Machine { name: self.machine.clone() });
         }
         if self.switchover_ack && !self.return_path {
-            return Err(ConfigError::Together {
-                what: "switchover-ack",
-                with: "no return path",
-            });
+            return Err(ConfigError::Together { what: "switchover-ack", with: "no return path" });
         }
         if self.background_snapshot {
             for (excluded, on) in [
@@ -242,9 +223,7 @@ impl SourceConfig {
 
     fn check_blocks(&self) -> Result<(), ConfigError> {
         if self.blocks.is_empty() || self.blocks.len() > BLOCKS_MAX {
-            return Err(ConfigError::BlockCount {
-                found: self.blocks.len(),
-            });
+            return Err(ConfigError::BlockCount { found: self.blocks.len() });
         }
         if !self.images.is_empty() && self.images.len() != self.blocks.len() {
             return Err(ConfigError::ImageCount {
@@ -257,10 +236,7 @@ impl SourceConfig {
             if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
                 return Err(ConfigError::BlockName { index });
             }
-            if self.blocks[..index]
-                .iter()
-                .any(|earlier| earlier.name == *name)
-            {
+            if self.blocks[..index].iter().any(|earlier| earlier.name == *name) {
                 return Err(ConfigError::BlockTwice { name: name.clone() });
             }
             if block.bytes == 0 || !block.bytes.is_multiple_of(u64::from(self.page_bytes)) {

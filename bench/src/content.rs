@@ -10,7 +10,7 @@ use crate::hash::{Sequence, hash};
 
 /// The content of every non-zero page of a guest.
 #[derive(Debug)]
-pub struct PageContent {
+pub(crate) struct PageContent {
     seed: u64,
     page_words: usize,
     table: Box<[u64]>,
@@ -22,26 +22,20 @@ impl PageContent {
     /// # Panics
     /// When `page_bytes` is not a multiple of 8.
     #[must_use]
-    pub fn new(seed: u64, page_bytes: u32) -> Self {
+    pub(crate) fn new(seed: u64, page_bytes: u32) -> Self {
         assert!(
             page_bytes.is_multiple_of(8),
             "pages are made of words, {page_bytes} bytes are not"
         );
         let page_words = page_bytes as usize / 8;
         let mut words = Sequence::new(&[seed, TAG_TABLE]);
-        let table = (0..WINDOW_WORDS + page_words)
-            .map(|_| words.word())
-            .collect();
-        Self {
-            seed,
-            page_words,
-            table,
-        }
+        let table = (0..WINDOW_WORDS + page_words).map(|_| words.word()).collect();
+        Self { seed, page_words, table }
     }
 
     /// Bytes in a page.
     #[must_use]
-    pub fn page_bytes(&self) -> usize {
+    pub(crate) fn page_bytes(&self) -> usize {
         self.page_words * 8
     }
 
@@ -50,7 +44,7 @@ impl PageContent {
     /// # Panics
     /// When `out` is not exactly one page.
     #[inline]
-    pub fn fill(&self, block: u16, page: u64, generation: u32, out: &mut [u8]) {
+    pub(crate) fn fill(&self, block: u16, page: u64, generation: u32, out: &mut [u8]) {
         assert_eq!(out.len(), self.page_bytes(), "a page is filled whole");
         let (key, window) = self.page(block, page, generation);
         for (bytes, word) in out.chunks_exact_mut(8).zip(window) {
@@ -64,18 +58,15 @@ impl PageContent {
     /// When `found` is not exactly one page.
     #[inline]
     #[must_use]
-    pub fn matches(&self, block: u16, page: u64, generation: u32, found: &[u8]) -> bool {
+    pub(crate) fn matches(&self, block: u16, page: u64, generation: u32, found: &[u8]) -> bool {
         assert_eq!(found.len(), self.page_bytes(), "a page is checked whole");
         let (key, window) = self.page(block, page, generation);
         // No early exit inside a page: the loop without one is vectorised, and pages are right
         // nearly always.
-        let differing = found
-            .chunks_exact(8)
-            .zip(window)
-            .fold(0, |differing, (bytes, word)| {
-                let bytes = bytes.try_into().expect("chunks_exact gives eight bytes");
-                differing | (u64::from_le_bytes(bytes) ^ word ^ key)
-            });
+        let differing = found.chunks_exact(8).zip(window).fold(0, |differing, (bytes, word)| {
+            let bytes = bytes.try_into().expect("chunks_exact gives eight bytes");
+            differing | (u64::from_le_bytes(bytes) ^ word ^ key)
+        });
         differing == 0
     }
 
@@ -115,11 +106,7 @@ mod tests {
             page(&content, 1, 2, 4),
             page(&PageContent::new(8, 4096), 1, 2, 3),
         ] {
-            let same = first
-                .chunks(8)
-                .zip(other.chunks(8))
-                .filter(|(a, b)| a == b)
-                .count();
+            let same = first.chunks(8).zip(other.chunks(8)).filter(|(a, b)| a == b).count();
             assert!(same < 3, "{same} of 512 words are equal");
         }
     }
@@ -131,10 +118,7 @@ mod tests {
         assert!(content.matches(0, 9, 0, &found));
         for at in 0..found.len() {
             found[at] ^= 0x40;
-            assert!(
-                !content.matches(0, 9, 0, &found),
-                "byte {at} changed unseen"
-            );
+            assert!(!content.matches(0, 9, 0, &found), "byte {at} changed unseen");
             found[at] ^= 0x40;
         }
     }

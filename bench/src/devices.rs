@@ -25,9 +25,7 @@ impl Devices {
     pub(crate) fn new(config: &SourceConfig) -> Self {
         let mut random = Sequence::new(&[config.seed, TAG_DEVICES]);
         let mut ids = SectionIds::new(config);
-        let early = (0..config.early_sections)
-            .map(|n| early(&mut random, ids.next(), n))
-            .collect();
+        let early = (0..config.early_sections).map(|n| early(&mut random, ids.next(), n)).collect();
         let mut tail = Vec::new();
         let timer = fixed(
             ids.next(),
@@ -49,26 +47,13 @@ impl Devices {
                 Field {
                     name: "isr".to_owned(),
                     index: None,
-                    value: Value::Array {
-                        kind: "uint32",
-                        bytes: random.bytes(32),
-                        len: 8,
-                    },
+                    value: Value::Array { kind: "uint32", bytes: random.bytes(32), len: 8 },
                 },
             ],
         );
-        tail.extend(if config.form.apic_first {
-            [apic, timer]
-        } else {
-            [timer, apic]
-        });
+        tail.extend(if config.form.apic_first { [apic, timer] } else { [timer, apic] });
         for n in 0..config.devices.devices {
-            tail.push(invented(
-                &mut random,
-                ids.next(),
-                n,
-                config.devices.device_bytes_max,
-            ));
+            tail.push(invented(&mut random, ids.next(), n, config.devices.device_bytes_max));
         }
         if config.form.globalstate != GlobalStateForm::Absent {
             tail.push(globalstate(ids.next(), config.form.globalstate));
@@ -93,10 +78,7 @@ struct SectionIds {
 impl SectionIds {
     fn new(config: &SourceConfig) -> Self {
         let first = if config.early_sections == 0 { 0 } else { 40 };
-        Self {
-            taken: crate::script::iterable_ids(config),
-            next: first,
-        }
+        Self { taken: crate::script::iterable_ids(config), next: first }
     }
 
     fn next(&mut self) -> u32 {
@@ -129,24 +111,11 @@ fn early(random: &mut Sequence, id: u32, n: u32) -> Device {
 /// A device whose shape and content are random: plain fields, arrays, indexed elements, nested
 /// structures, subsections, or old style as one buffer.
 fn invented(random: &mut Sequence, id: u32, n: u32, bytes_max: u32) -> Device {
-    let idstr = format!(
-        "0000:00:{:02x}.{}/{}",
-        n / 8 + 1,
-        n % 8,
-        NAMES[n as usize % NAMES.len()]
-    );
+    let idstr = format!("0000:00:{:02x}.{}/{}", n / 8 + 1, n % 8, NAMES[n as usize % NAMES.len()]);
     let bytes = random.below(u64::from(bytes_max) + 1) as usize;
     if random.below(12) == 0 {
-        let state = State::Buffer {
-            version: 4,
-            bytes: random.bytes(bytes),
-        };
-        return Device {
-            id,
-            idstr: "slirp".to_owned(),
-            instance: n,
-            state,
-        };
+        let state = State::Buffer { version: 4, bytes: random.bytes(bytes) };
+        return Device { id, idstr: "slirp".to_owned(), instance: n, state };
     }
     let mut fields = vec![
         Field::plain("version_id", "int32", random.bytes(4)),
@@ -155,26 +124,11 @@ fn invented(random: &mut Sequence, id: u32, n: u32, bytes_max: u32) -> Device {
         Field::plain("state", "buffer", random.bytes(bytes)),
     ];
     let len = 1 + random.below(9) as u32;
-    let value = Value::Array {
-        kind: "uint16",
-        bytes: random.bytes(2 * len as usize),
-        len,
-    };
-    fields.push(Field {
-        name: "regs".to_owned(),
-        index: None,
-        value,
-    });
+    let value = Value::Array { kind: "uint16", bytes: random.bytes(2 * len as usize), len };
+    fields.push(Field { name: "regs".to_owned(), index: None, value });
     for index in 0..random.below(4) as u32 {
-        let value = Value::Plain {
-            kind: "timer",
-            bytes: random.bytes(8),
-        };
-        fields.push(Field {
-            name: "timers".to_owned(),
-            index: Some(index),
-            value,
-        });
+        let value = Value::Plain { kind: "timer", bytes: random.bytes(8) };
+        fields.push(Field { name: "timers".to_owned(), index: Some(index), value });
     }
     let inner = Vmsd {
         name: "queue".to_owned(),
@@ -185,26 +139,12 @@ fn invented(random: &mut Sequence, id: u32, n: u32, bytes_max: u32) -> Device {
         ],
         subsections: subsections(random, "queue"),
     };
-    fields.push(Field {
-        name: "vq".to_owned(),
-        index: None,
-        value: Value::Struct(inner),
-    });
+    fields.push(Field { name: "vq".to_owned(), index: None, value: Value::Struct(inner) });
     let name = NAMES[n as usize % NAMES.len()].to_owned();
     let subsections = subsections(random, &name);
     let version = 1 + random.below(4) as u32;
-    let state = State::Fields(Vmsd {
-        name,
-        version,
-        fields,
-        subsections,
-    });
-    Device {
-        id,
-        idstr,
-        instance: 0,
-        state,
-    }
+    let state = State::Fields(Vmsd { name, version, fields, subsections });
+    Device { id, idstr, instance: 0, state }
 }
 
 fn subsections(random: &mut Sequence, of: &str) -> Vec<Vmsd> {
@@ -236,18 +176,8 @@ fn globalstate(id: u32, form: GlobalStateForm) -> Device {
 }
 
 fn fixed(id: u32, name: &str, version: u32, fields: Vec<Field>) -> Device {
-    let vmsd = Vmsd {
-        name: name.to_owned(),
-        version,
-        fields,
-        subsections: Vec::new(),
-    };
-    Device {
-        id,
-        idstr: name.to_owned(),
-        instance: 0,
-        state: State::Fields(vmsd),
-    }
+    let vmsd = Vmsd { name: name.to_owned(), version, fields, subsections: Vec::new() };
+    Device { id, idstr: name.to_owned(), instance: 0, state: State::Fields(vmsd) }
 }
 
 /// Puts what looks like the end of the stream inside device bodies: a footer, EOF, the head of a
@@ -270,19 +200,11 @@ fn forge_tails(random: &mut Sequence, tail: &mut [Device], count: u32) {
         match &mut tail[device].state {
             State::Buffer { bytes, .. } => bytes.extend_from_slice(&forged),
             State::Fields(vmsd) => {
-                vmsd.fields
-                    .push(Field::plain("guest_bytes", "buffer", forged));
+                vmsd.fields.push(Field::plain("guest_bytes", "buffer", forged));
             }
         }
     }
 }
 
-const NAMES: [&str; 6] = [
-    "virtio-net",
-    "virtio-blk",
-    "e1000e",
-    "ahci",
-    "xhci",
-    "serial",
-];
+const NAMES: [&str; 6] = ["virtio-net", "virtio-blk", "e1000e", "ahci", "xhci", "serial"];
 const TAG_DEVICES: u64 = 0x6465_7600_0000_0000;

@@ -26,10 +26,7 @@ impl Version {
     #[must_use]
     pub fn of_machine(name: &str) -> Option<Self> {
         let (major, minor) = name.rsplit('-').next()?.split_once('.')?;
-        Some(Self {
-            major: major.parse().ok()?,
-            minor: minor.parse().ok()?,
-        })
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
 }
 
@@ -112,6 +109,15 @@ pub enum AckForm {
     NoneExactly,
 }
 
+/// When the source acts on a SHUT that comes before it sent everything, or on a wrong reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyForm {
+    /// At once: it gives up (7.2).
+    AtOnce,
+    /// Once everything is sent: then an early SHUT 0 counts like one in time (10.0, 11.1).
+    AtEnd,
+}
+
 /// The wire's shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
@@ -136,6 +142,8 @@ pub struct Form {
     pub switchover_start: bool,
     /// What to make of SWITCHOVER_ACK.
     pub acks: AckForm,
+    /// What to make of early and wrong replies.
+    pub replies: ReplyForm,
     /// Nothing is sent on main until every channel is connected (9.0 and later).
     pub main_awaits_channels: bool,
     /// The section id of `ram`: 2 in 7.2, 1 later. The other ids follow from it.
@@ -175,22 +183,15 @@ impl Form {
             } else {
                 ZeroForm::OnMain
             },
-            packets: if binary >= v(9, 0) {
-                PacketForm::Clean
-            } else {
-                PacketForm::Stale
-            },
-            early: if binary >= v(11, 0) {
-                EarlyForm::BeforeRam
-            } else {
-                EarlyForm::AfterRam
-            },
+            packets: if binary >= v(9, 0) { PacketForm::Clean } else { PacketForm::Stale },
+            early: if binary >= v(11, 0) { EarlyForm::BeforeRam } else { EarlyForm::AfterRam },
             switchover_start: binary >= v(10, 0) && machine >= v(10, 0),
             acks: match () {
                 () if binary < v(11, 1) => AckForm::One,
                 () if machine <= v(11, 0) => AckForm::OneExactly,
                 () => AckForm::NoneExactly,
             },
+            replies: if binary < v(8, 0) { ReplyForm::AtOnce } else { ReplyForm::AtEnd },
             main_awaits_channels: binary >= v(9, 0),
             ram_section_id: if binary < v(8, 0) { 2 } else { 1 },
             apic_first: binary >= v(11, 0),
@@ -204,14 +205,8 @@ mod tests {
 
     #[test]
     fn machine_versions_are_read_from_full_names() {
-        assert_eq!(
-            Version::of_machine("pc-q35-10.0"),
-            Some(Version::new(10, 0))
-        );
-        assert_eq!(
-            Version::of_machine("pc-i440fx-2.12"),
-            Some(Version::new(2, 12))
-        );
+        assert_eq!(Version::of_machine("pc-q35-10.0"), Some(Version::new(10, 0)));
+        assert_eq!(Version::of_machine("pc-i440fx-2.12"), Some(Version::new(2, 12)));
         assert_eq!(Version::of_machine("virt"), None);
     }
 

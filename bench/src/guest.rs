@@ -134,10 +134,7 @@ impl Guest {
     /// The last round that found the page dirty.
     #[must_use]
     pub fn generation(&self, block: u16, page: u64) -> u32 {
-        (1..self.rounds)
-            .rev()
-            .find(|&round| self.is_dirty(block, page, round))
-            .unwrap_or(0)
+        (1..self.rounds).rev().find(|&round| self.is_dirty(block, page, round)).unwrap_or(0)
     }
 
     /// Whether the page is zero in that generation.
@@ -155,11 +152,7 @@ impl Guest {
     #[inline]
     #[must_use]
     pub fn page(&self, block: u16, page: u64, round: u32) -> PageRef {
-        PageRef {
-            page,
-            generation: round,
-            zero: self.is_zero(block, page, round),
-        }
+        PageRef { page, generation: round, zero: self.is_zero(block, page, round) }
     }
 
     /// What the page holds when everything was sent.
@@ -186,13 +179,13 @@ impl Guest {
         }
     }
 
-    /// Whether `found` is what the page must hold in the end.
+    /// Whether `found` is what [`Guest::expected`] says of the page.
     ///
     /// # Panics
     /// When `found` is not exactly one page.
     #[must_use]
-    pub fn matches(&self, block: u16, page: u64, found: &[u8]) -> bool {
-        match (self.expected(block, page), &self.images) {
+    pub fn matches(&self, block: u16, page: u64, expected: Expected, found: &[u8]) -> bool {
+        match (expected, &self.images) {
             (Expected::Zero, _) => is_zero(found),
             (Expected::Generation(_), Some(images)) => {
                 let mut expected = vec![0; found.len()];
@@ -211,9 +204,7 @@ impl Guest {
 #[must_use]
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // In steps, so that each step is vectorised and a page that is not zero is left early.
-    bytes
-        .chunks(256)
-        .all(|step| step.iter().fold(0, |seen, byte| seen | byte) == 0)
+    bytes.chunks(256).all(|step| step.iter().fold(0, |seen, byte| seen | byte) == 0)
 }
 
 const TAG_DIRTY: u64 = 0x6469_7274_7900_0000;
@@ -242,9 +233,8 @@ mod tests {
     fn next_dirty_finds_what_is_dirty_finds() {
         let guest = guest(|c| (c.rounds, c.dirty_share, c.dirty_run) = (3, 0.1, 7));
         for round in 0..3 {
-            let slow: Vec<u64> = (0..guest.pages(0))
-                .filter(|&page| guest.is_dirty(0, page, round))
-                .collect();
+            let slow: Vec<u64> =
+                (0..guest.pages(0)).filter(|&page| guest.is_dirty(0, page, round)).collect();
             let mut fast = Vec::new();
             let mut from = 0;
             while let Some(page) = guest.next_dirty(0, from, round) {
@@ -260,10 +250,7 @@ mod tests {
         let guest = guest(|c| (c.zero_share, c.dirty_share) = (0.25, 0.1));
         let pages = guest.pages(0);
         let zero = (0..pages).filter(|&page| guest.is_zero(0, page, 0)).count() as f64;
-        assert!(
-            (zero / pages as f64 - 0.25).abs() < 0.1,
-            "{zero} of {pages} zero"
-        );
+        assert!((zero / pages as f64 - 0.25).abs() < 0.1, "{zero} of {pages} zero");
         let (turned, back) = (0..pages).fold((0, 0), |(turned, back), page| {
             match (guest.is_zero(0, page, 0), guest.is_zero(0, page, 1)) {
                 (false, true) => (turned + 1, back),
@@ -271,9 +258,6 @@ mod tests {
                 _ => (turned, back),
             }
         });
-        assert!(
-            turned > 0 && back > 0,
-            "{turned} turned zero, {back} turned back"
-        );
+        assert!(turned > 0 && back > 0, "{turned} turned zero, {back} turned back");
     }
 }

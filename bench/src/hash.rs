@@ -19,9 +19,7 @@ pub(crate) fn mix(x: u64) -> u64 {
 #[inline]
 #[must_use]
 pub(crate) fn hash(words: &[u64]) -> u64 {
-    words.iter().fold(words.len() as u64, |state, &word| {
-        mix(state ^ word).rotate_left(17)
-    })
+    words.iter().fold(words.len() as u64, |state, &word| mix(state ^ word).rotate_left(17))
 }
 
 /// A share between 0 and 1 as a threshold: `mix(…) < threshold` is true for that share of inputs.
@@ -46,11 +44,7 @@ impl Share {
             return Self::All;
         }
         let below = (share * TWO_POW_64) as u64;
-        if below == 0 {
-            Self::None
-        } else {
-            Self::Below(below)
-        }
+        if below == 0 { Self::None } else { Self::Below(below) }
     }
 
     /// Whether this hash falls inside the share.
@@ -109,10 +103,7 @@ mod tests {
         for share in [0.0, 0.1, 0.5, 0.9, 1.0] {
             let threshold = Share::new(share);
             let taken = (0..100_000).filter(|&i| threshold.takes(mix(i))).count() as f64;
-            assert!(
-                (taken / 100_000.0 - share).abs() < 0.01,
-                "share {share}: {taken} of 100000"
-            );
+            assert!((taken / 100_000.0 - share).abs() < 0.01, "share {share}: {taken} of 100000");
         }
     }
 

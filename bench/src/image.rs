@@ -18,14 +18,8 @@ impl Images {
     /// Opens the files, one per block in the order of the blocks.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, ConfigError> {
         let open = |path: &PathBuf| match File::open(path) {
-            Ok(file) => Ok(Image {
-                path: path.clone(),
-                file,
-            }),
-            Err(error) => Err(ConfigError::Image {
-                path: path.clone(),
-                reason: error.to_string(),
-            }),
+            Ok(file) => Ok(Image { path: path.clone(), file }),
+            Err(error) => Err(ConfigError::Image { path: path.clone(), reason: error.to_string() }),
         };
         paths.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
@@ -39,10 +33,7 @@ impl Images {
         let start = page * out.len() as u64;
         let mut filled = 0;
         while filled < out.len() {
-            match image
-                .file
-                .read_at(&mut out[filled..], start + filled as u64)
-            {
+            match image.file.read_at(&mut out[filled..], start + filled as u64) {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -17,9 +17,12 @@ mod hash;
 mod image;
 pub mod plan;
 pub mod script;
+pub mod send;
 pub mod sent;
+pub mod verify;
 
 pub use config::{BlockConfig, ConfigError, DeviceConfig, SourceConfig};
 pub use form::{Form, Version};
 pub use plan::Plan;
 pub use sent::Sent;
+pub use verify::verify;

@@ -38,12 +38,7 @@ impl Plan {
             config.page_bytes,
             &devices.in_stream_order(),
         );
-        Ok(Self {
-            config,
-            guest,
-            devices,
-            vmdesc,
-        })
+        Ok(Self { config, guest, devices, vmdesc })
     }
 
     /// What the plan was made from.
@@ -122,11 +117,8 @@ impl Plan {
             Op::Init { .. } => INIT_BYTES as u64,
             Op::Main(bytes) => bytes.len() as u64,
             Op::MainPages(pages) => {
-                let name = if pages.continues {
-                    0
-                } else {
-                    1 + self.name(pages.block).len() as u64
-                };
+                let name =
+                    if pages.continues { 0 } else { 1 + self.name(pages.block).len() as u64 };
                 pages.items.iter().fold(name, |sum, (item, _)| match item {
                     PageItem::Zero => sum + 9,
                     PageItem::Full => sum + 8 + page_bytes,
@@ -141,6 +133,32 @@ impl Plan {
 
     /// Appends a packet: header and page bytes.
     pub fn encode_packet(&self, packet: &Packet, out: &mut Vec<u8>) {
+        self.encode_packet_header(packet, out);
+        let start = out.len();
+        out.resize(start + self.payload_bytes(packet), 0);
+        self.fill_payload(packet, &mut out[start..]);
+    }
+
+    /// The bytes of a packet's pages.
+    #[must_use]
+    pub fn payload_bytes(&self, packet: &Packet) -> usize {
+        packet.normal * self.config.page_bytes as usize
+    }
+
+    /// Writes the bytes of a packet's pages.
+    ///
+    /// # Panics
+    /// When `out` has not exactly [`Plan::payload_bytes`].
+    pub fn fill_payload(&self, packet: &Packet, out: &mut [u8]) {
+        assert_eq!(out.len(), self.payload_bytes(packet), "a payload is filled whole");
+        let slots = out.chunks_exact_mut(self.config.page_bytes as usize);
+        for (page, slot) in packet.normal_pages().iter().zip(slots) {
+            self.guest.fill(packet.block, *page, slot);
+        }
+    }
+
+    /// Appends a packet's header.
+    pub fn encode_packet_header(&self, packet: &Packet, out: &mut Vec<u8>) {
         let page_bytes = self.config.page_bytes;
         let clean = self.config.form.packets == PacketForm::Clean;
         let pageless = packet.pages.is_empty();
@@ -152,11 +170,7 @@ impl Plan {
         };
         let fields = HeaderFields {
             flags: if packet.sync { FLAG_SYNC } else { 0 },
-            pages_alloc: if clean && pageless {
-                0
-            } else {
-                packet_pages(page_bytes)
-            },
+            pages_alloc: if clean && pageless { 0 } else { packet_pages(page_bytes) },
             normal: packet.normal as u32,
             next_packet_size: match stale {
                 Some(stale) if pageless => stale.next_packet_size,
@@ -166,19 +180,10 @@ impl Plan {
             zero: (packet.pages.len() - packet.normal) as u32,
             block: block.map_or("", |block| self.name(block)),
         };
-        let own = packet
-            .pages
-            .iter()
-            .map(|page| page.page * u64::from(page_bytes));
+        let own = packet.pages.iter().map(|page| page.page * u64::from(page_bytes));
         let left = stale.map_or(&[][..], |stale| &stale.offsets);
         let left = left.iter().skip(packet.pages.len()).copied();
         packet::header(out, page_bytes, fields, own.chain(left));
-        let start = out.len();
-        out.resize(start + packet.normal * page_bytes as usize, 0);
-        let slots = out[start..].chunks_exact_mut(page_bytes as usize);
-        for (page, slot) in packet.normal_pages().iter().zip(slots) {
-            self.guest.fill(packet.block, *page, slot);
-        }
     }
 
     /// Appends page items for main.

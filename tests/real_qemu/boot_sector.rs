@@ -20,34 +20,18 @@ const DISK_BYTES: u64 = 1 << 20;
 pub(crate) fn write_disk(path: &Path) -> Result<(), String> {
     let object = path.with_extension("o");
     let mut assembler = Command::new("as")
-        .args([
-            "--32",
-            "--defsym",
-            &format!("FIRST={FIRST}"),
-            "--defsym",
-            &format!("END={END}"),
-        ])
+        .args(["--32", "--defsym", &format!("FIRST={FIRST}"), "--defsym", &format!("END={END}")])
         .arg("-o")
         .arg(&object)
         .stdin(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cannot run as (package binutils): {error}"))?;
     let mut source = assembler.stdin.take().expect("its standard input is piped");
-    source
-        .write_all(include_bytes!("guest.s"))
-        .map_err(|error| format!("as: {error}"))?;
+    source.write_all(include_bytes!("guest.s")).map_err(|error| format!("as: {error}"))?;
     drop(source);
     let assembled = assembler.wait().map_err(|error| format!("as: {error}"))?;
     let linked = Command::new("ld")
-        .args([
-            "-m",
-            "elf_i386",
-            "--oformat",
-            "binary",
-            "-Ttext",
-            "0x7c00",
-            "-o",
-        ])
+        .args(["-m", "elf_i386", "--oformat", "binary", "-Ttext", "0x7c00", "-o"])
         .arg(path)
         .arg(&object)
         .status()
@@ -57,14 +41,9 @@ pub(crate) fn write_disk(path: &Path) -> Result<(), String> {
     }
     let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if bytes != 512 {
-        return Err(format!(
-            "the boot sector is {bytes} bytes, a sector has 512"
-        ));
+        return Err(format!("the boot sector is {bytes} bytes, a sector has 512"));
     }
-    let disk = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(|error| error.to_string())?;
+    let disk = OpenOptions::new().write(true).open(path).map_err(|error| error.to_string())?;
     disk.set_len(DISK_BYTES).map_err(|error| error.to_string())
 }
 

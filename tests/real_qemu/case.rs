@@ -102,21 +102,12 @@ pub(crate) struct Case {
 
 /// The cases in which every allowed combination of `strength` values occurs.
 pub(crate) fn cases(strength: usize) -> Vec<Case> {
-    rows(strength)
-        .iter()
-        .map(|row| Case::from_row(row))
-        .collect()
+    rows(strength).iter().map(|row| Case::from_row(row)).collect()
 }
 
 /// A running guest is the harder test, so it is taken wherever either would do.
 fn rows(strength: usize) -> Vec<Vec<usize>> {
-    covering_set(
-        &LEVELS,
-        strength,
-        &is_allowed,
-        Some((GUEST, 1)),
-        COVERING_SEED,
-    )
+    covering_set(&LEVELS, strength, &is_allowed, Some((GUEST, 1)), COVERING_SEED)
 }
 
 impl Case {
@@ -161,11 +152,7 @@ impl fmt::Display for Case {
             format!("{:?}", self.control).to_lowercase(),
             format!("{:?}", self.extra).to_lowercase(),
             if self.uuid { "uuid   " } else { "no-uuid" },
-            if self.two_blocks {
-                "2-blocks"
-            } else {
-                "1-block"
-            },
+            if self.two_blocks { "2-blocks" } else { "1-block" },
         )
     }
 }
@@ -219,60 +206,27 @@ fn both(a: Option<bool>, b: Option<bool>) -> bool {
 
 const SENDERS: [Sender; 8] = [
     // No configuration section, footers or globalstate; up to 2.2 no vmdesc.
-    Sender {
-        qemu: "7.2",
-        machine: "pc-i440fx-2.2",
-    },
-    Sender {
-        qemu: "7.2",
-        machine: "pc-i440fx-2.3",
-    },
-    Sender {
-        qemu: "7.2",
-        machine: "pc-q35-7.2",
-    },
+    Sender { qemu: "7.2", machine: "pc-i440fx-2.2" },
+    Sender { qemu: "7.2", machine: "pc-i440fx-2.3" },
+    Sender { qemu: "7.2", machine: "pc-q35-7.2" },
     // Up to 7.2 no early virtio-mem section.
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-7.2",
-    },
+    Sender { qemu: "10.0", machine: "pc-q35-7.2" },
     // Up to 8.0 every EOS is a sync point.
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-8.0",
-    },
+    Sender { qemu: "10.0", machine: "pc-q35-8.0" },
     // Up to 8.2 zero pages on the main stream.
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-8.2",
-    },
+    Sender { qemu: "10.0", machine: "pc-q35-8.2" },
     // Up to 9.2 no SWITCHOVER_START.
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-9.2",
-    },
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-10.0",
-    },
+    Sender { qemu: "10.0", machine: "pc-q35-9.2" },
+    Sender { qemu: "10.0", machine: "pc-q35-10.0" },
 ];
 const CHANNELS: [u8; 5] = [0, 1, 2, 8, 16];
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Unix];
 const READERS: [u8; 2] = [1, 2];
-const ZERO_PAGES: [ZeroPages; 4] = [
-    ZeroPages::Default,
-    ZeroPages::None,
-    ZeroPages::Legacy,
-    ZeroPages::Multifd,
-];
+const ZERO_PAGES: [ZeroPages; 4] =
+    [ZeroPages::Default, ZeroPages::None, ZeroPages::Legacy, ZeroPages::Multifd];
 const COUNTS: [Count; 2] = [Count::Configured, Count::Derived];
-const MEMORIES: [Memory; 5] = [
-    Memory::File,
-    Memory::Base,
-    Memory::Transparent,
-    Memory::Huge,
-    Memory::HugePool,
-];
+const MEMORIES: [Memory; 5] =
+    [Memory::File, Memory::Base, Memory::Transparent, Memory::Huge, Memory::HugePool];
 const GUESTS: [Guest; 2] = [Guest::Paused, Guest::Running];
 const CONTROLS: [Control; 2] = [Control::CommandLine, Control::Qmp];
 const EXTRAS: [Extra; 5] = [
@@ -319,14 +273,9 @@ const COVERING_SEED: u64 = 0x5145_564d;
 #[test]
 fn the_gate_takes_at_most_sixty_runs_and_covers_every_allowed_pair() {
     let rows = rows(2);
-    let covered: std::collections::BTreeSet<_> = rows
-        .iter()
-        .flat_map(|row| crate::covering::covered_by(row, 2))
-        .collect();
-    assert_eq!(
-        covered,
-        crate::covering::combinations(&LEVELS, 2, &is_allowed)
-    );
+    let covered: std::collections::BTreeSet<_> =
+        rows.iter().flat_map(|row| crate::covering::covered_by(row, 2)).collect();
+    assert_eq!(covered, crate::covering::combinations(&LEVELS, 2, &is_allowed));
     assert!(rows.len() <= 60, "{} runs", rows.len());
 }
 
@@ -335,10 +284,7 @@ fn every_value_of_every_dimension_is_in_the_gate() {
     let rows = rows(2);
     for (dimension, &levels) in LEVELS.iter().enumerate() {
         for value in 0..levels {
-            assert!(
-                rows.iter().any(|row| row[dimension] == value),
-                "{dimension}={value}"
-            );
+            assert!(rows.iter().any(|row| row[dimension] == value), "{dimension}={value}");
         }
     }
 }

@@ -39,19 +39,11 @@ impl ControlDestination {
         }
         qmp.enable(&capabilities)?;
         if case.channels > 0 {
-            qmp.command(
-                "migrate-set-parameters",
-                json!({ "multifd-channels": case.channels }),
-            )?;
+            qmp.command("migrate-set-parameters", json!({ "multifd-channels": case.channels }))?;
         }
         let uri = format!("unix:{}", scratch.join("control.sock").display());
         qmp.command("migrate-incoming", json!({ "uri": uri }))?;
-        Ok(Self {
-            process,
-            qmp,
-            memory,
-            uri,
-        })
+        Ok(Self { process, qmp, memory, uri })
     }
 
     pub(crate) fn uri(&self) -> &str {
@@ -67,10 +59,7 @@ impl ControlDestination {
         })?;
         let memory = self.memory;
         Ok(move |block: &str| {
-            memory
-                .iter()
-                .find(|file| file.is_below(block))
-                .map(|file| file.path.clone())
+            memory.iter().find(|file| file.is_below(block)).map(|file| file.path.clone())
         })
     }
 }

@@ -29,12 +29,7 @@ pub(crate) fn covering_set(
     favoured: Option<(usize, usize)>,
     seed: u64,
 ) -> Vec<Vec<usize>> {
-    let space = Space {
-        levels,
-        strength,
-        allowed,
-        favoured,
-    };
+    let space = Space { levels, strength, allowed, favoured };
     let mut random = Random::new(seed);
     let mut missing = combinations(levels, strength, allowed);
     let mut rows = Vec::new();
@@ -61,11 +56,8 @@ pub(crate) fn combinations(
     for dimensions in subsets(levels.len(), strength) {
         let mut values = vec![0; strength];
         loop {
-            let combination: Combination = dimensions
-                .iter()
-                .copied()
-                .zip(values.iter().copied())
-                .collect();
+            let combination: Combination =
+                dimensions.iter().copied().zip(values.iter().copied()).collect();
             if is_completable(&mut start_from(&combination, levels.len()), levels, allowed) {
                 found.insert(combination);
             }
@@ -119,9 +111,7 @@ fn candidate(
         }
         row[dimension] = best.map(|(_, value)| value);
     }
-    row.into_iter()
-        .map(|value| value.expect("a completable row can be completed"))
-        .collect()
+    row.into_iter().map(|value| value.expect("a completable row can be completed")).collect()
 }
 
 /// How many missing combinations the value just put at `dimension` adds.
@@ -214,11 +204,7 @@ fn a_set_of_strength_two_covers_every_pair_of_an_unconstrained_space() {
     let covered: BTreeSet<_> = rows.iter().flat_map(|row| covered_by(row, 2)).collect();
     // 3·2 + 3·4 + 3·2 + 2·4 + 2·2 + 4·2 pairs.
     assert_eq!(covered.len(), 44);
-    assert!(
-        (12..=14).contains(&rows.len()),
-        "12 is the least possible, got {}",
-        rows.len()
-    );
+    assert!((12..=14).contains(&rows.len()), "12 is the least possible, got {}", rows.len());
 }
 
 #[test]
@@ -228,10 +214,7 @@ fn a_forbidden_pair_is_in_no_row_and_everything_else_is_covered() {
     for strength in [2, 3] {
         let rows = covering_set(&levels, strength, &allowed, None, 7);
         assert!(rows.iter().all(|row| !(row[0] == 1 && row[2] == 2)));
-        let covered: BTreeSet<_> = rows
-            .iter()
-            .flat_map(|row| covered_by(row, strength))
-            .collect();
+        let covered: BTreeSet<_> = rows.iter().flat_map(|row| covered_by(row, strength)).collect();
         assert_eq!(covered, combinations(&levels, strength, &allowed));
     }
 }
@@ -241,11 +224,7 @@ fn a_pair_that_only_a_forbidden_third_value_would_complete_is_no_combination() {
     // Dimension 2 has one value only, and it forbids value 0 of dimension 0.
     let allowed = |row: &Partial| !(row[0] == Some(0) && row[2] == Some(0));
     let found = combinations(&[2, 2, 1], 2, &allowed);
-    assert!(
-        found
-            .iter()
-            .all(|combination| !combination.contains(&(0, 0)))
-    );
+    assert!(found.iter().all(|combination| !combination.contains(&(0, 0))));
 }
 
 #[test]

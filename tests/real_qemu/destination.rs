@@ -57,16 +57,8 @@ impl Destination {
         arguments.extend(receive_options(case, &run_directory, &json));
         arguments.extend(more.iter().map(|&option| option.to_owned()));
         let process = Process::start(program, arguments, scratch.join("landfall.log"))?;
-        let mut destination = Self {
-            process,
-            qmp: None,
-            uri: address.uri(),
-            run_directory,
-            json,
-        };
-        destination
-            .prepare(case, &address, &socket)
-            .map_err(|error| destination.blame(&error))?;
+        let mut destination = Self { process, qmp: None, uri: address.uri(), run_directory, json };
+        destination.prepare(case, &address, &socket).map_err(|error| destination.blame(&error))?;
         Ok(destination)
     }
 
@@ -82,22 +74,16 @@ impl Destination {
 
     /// Over QMP, after a run: listens for the next one, on a new port.
     pub(crate) fn listen_again(&mut self) -> Result<(), String> {
-        self.listen(&Address::AnyTcp)
-            .map_err(|error| self.blame(&error))
+        self.listen(&Address::AnyTcp).map_err(|error| self.blame(&error))
     }
 
     /// Waits for the program's own end with this exit code.
     pub(crate) fn expect_exit(&mut self, code: i32) -> Result<(), String> {
-        let status = self
-            .process
-            .wait(END_LIMIT)
-            .map_err(|error| self.blame(&error))?;
+        let status = self.process.wait(END_LIMIT).map_err(|error| self.blame(&error))?;
         if status.code() == Some(code) {
             Ok(())
         } else {
-            Err(self.blame(&format!(
-                "it ended with {status}, not with exit code {code}"
-            )))
+            Err(self.blame(&format!("it ended with {status}, not with exit code {code}")))
         }
     }
 
@@ -110,19 +96,13 @@ impl Destination {
     /// left. Over QMP the program stays until it is told to quit, and the events
     /// of its whole life must have been `events`.
     pub(crate) fn finish(mut self, events: &[&str]) -> Result<Received, String> {
-        let query_migrate = self
-            .completed_answer(events)
-            .map_err(|error| self.blame(&error))?;
+        let query_migrate = self.completed_answer(events).map_err(|error| self.blame(&error))?;
         self.expect_exit(0)?;
         let text = fs::read_to_string(&self.json)
             .map_err(|error| self.blame(&format!("{}: {error}", self.json.display())))?;
         let report = serde_json::from_str(&text)
             .map_err(|error| format!("--json is no JSON: {error}: {text}"))?;
-        Ok(Received {
-            report,
-            query_migrate,
-            run_directory: self.run_directory.clone(),
-        })
+        Ok(Received { report, query_migrate, run_directory: self.run_directory.clone() })
     }
 
     /// Puts what landfall printed behind an error.
@@ -219,11 +199,7 @@ impl Address {
     /// The address `query-migrate` tells, as a URI; checked against ours.
     fn told_uri(&self, answer: &Value) -> Result<String, String> {
         let told = &answer["socket-address"][0];
-        let uri = match (
-            told["type"].as_str(),
-            told["host"].as_str(),
-            told["port"].as_str(),
-        ) {
+        let uri = match (told["type"].as_str(), told["host"].as_str(), told["port"].as_str()) {
             (Some("inet"), Some(host), Some(port)) => format!("tcp:{host}:{port}"),
             (Some("unix"), ..) => format!("unix:{}", told["path"].as_str().unwrap_or_default()),
             _ => String::new(),
@@ -235,10 +211,7 @@ impl Address {
         if fits {
             Ok(uri)
         } else {
-            Err(format!(
-                "the socket-address of {answer} is not {}",
-                self.uri()
-            ))
+            Err(format!("the socket-address of {answer} is not {}", self.uri()))
         }
     }
 }
@@ -286,10 +259,7 @@ fn configure(qmp: &mut Qmp, case: &Case) -> Result<(), String> {
     }
     qmp.enable(&capabilities)?;
     if case.channels > 0 {
-        qmp.command(
-            "migrate-set-parameters",
-            json!({ "multifd-channels": case.channels }),
-        )?;
+        qmp.command("migrate-set-parameters", json!({ "multifd-channels": case.channels }))?;
     }
     Ok(())
 }

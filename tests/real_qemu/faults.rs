@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages};
 use crate::destination::Destination;
+use crate::machine::UUID;
 use crate::process::wait_until;
 use crate::run::{self, Programs, verify};
 use crate::source::Source;
@@ -58,16 +59,12 @@ fn more_ram_than_allowed_is_refused_and_the_guest_stays_with_its_source() {
 /// Three runs whose source dies, then one that goes well, in one landfall: what
 /// the dead left in its memory must not show.
 fn killed_sources(programs: &Programs, sender: Sender, options: &[&str]) -> Result<(), String> {
-    let case = Case {
-        control: Control::Qmp,
-        ..case(sender)
-    };
+    let case = Case { control: Control::Qmp, ..case(sender) };
     let scratch = run::scratch()?;
     let mut destination = Destination::start(&case, &programs.landfall, scratch.path(), options)?;
     let mut events = Vec::new();
-    for (index, moment) in [Moment::InRam, Moment::BeforeSwitchover, Moment::AtOnce]
-        .into_iter()
-        .enumerate()
+    for (index, moment) in
+        [Moment::InRam, Moment::BeforeSwitchover, Moment::AtOnce].into_iter().enumerate()
     {
         if index > 0 {
             destination.listen_again()?;
@@ -82,9 +79,7 @@ fn killed_sources(programs: &Programs, sender: Sender, options: &[&str]) -> Resu
     destination.listen_again()?;
     let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 100)?;
     let uri = destination.uri().to_owned();
-    let state = source
-        .migrate(&uri)
-        .map_err(|error| destination.blame(&error))?;
+    let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
     events.extend(["setup", "active", "completed"].map(str::to_owned));
     let events: Vec<&str> = events.iter().map(String::as_str).collect();
     let received = destination.finish(&events)?;
@@ -99,11 +94,9 @@ fn killed_source(
     destination: &mut Destination,
 ) -> Result<(), String> {
     let case = match moment {
-        Moment::BeforeSwitchover => Case {
-            extra: Extra::PauseBeforeSwitchover,
-            guest: Guest::Paused,
-            ..*case
-        },
+        Moment::BeforeSwitchover => {
+            Case { extra: Extra::PauseBeforeSwitchover, guest: Guest::Paused, ..*case }
+        }
         Moment::AtOnce | Moment::InRam => *case,
     };
     let scratch = run::scratch()?;
@@ -115,9 +108,7 @@ fn killed_source(
             wait_for(destination, |answer| answer["status"] == "active")?;
         }
         Moment::InRam => {
-            wait_for(destination, |answer| {
-                answer["ram"]["normal"].as_u64() > Some(2000)
-            })?;
+            wait_for(destination, |answer| answer["ram"]["normal"].as_u64() > Some(2000))?;
         }
         Moment::BeforeSwitchover => source.wait_for("pre-switchover")?,
     }
@@ -136,17 +127,13 @@ fn wait_for(
     destination: &mut Destination,
     holds: impl Fn(&Value) -> bool,
 ) -> Result<Value, String> {
-    wait_until(
-        "such an answer of query-migrate",
-        Duration::from_secs(20),
-        || {
-            let answer = destination.qmp().command("query-migrate", json!({}))?;
-            if answer["status"] == "completed" {
-                return Err(format!("completed too early: {answer}"));
-            }
-            Ok(holds(&answer).then_some(answer))
-        },
-    )
+    wait_until("such an answer of query-migrate", Duration::from_secs(20), || {
+        let answer = destination.qmp().command("query-migrate", json!({}))?;
+        if answer["status"] == "completed" {
+            return Err(format!("completed too early: {answer}"));
+        }
+        Ok(holds(&answer).then_some(answer))
+    })
 }
 
 /// Strangers of every kind before the source comes and while it sends.
@@ -154,7 +141,8 @@ fn among_strangers(programs: &Programs, sender: Sender) -> Result<(), String> {
     let case = case(sender);
     let scratch = run::scratch()?;
     let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 7)?;
-    let mut destination = Destination::start(&case, &programs.landfall, scratch.path(), &[])?;
+    let mut destination =
+        Destination::start(&case, &programs.landfall, scratch.path(), &["--uuid", UUID])?;
     let uri = destination.uri().to_owned();
     let address = uri.trim_start_matches("tcp:").to_owned();
     let mut held = strangers(&address)?;
@@ -193,27 +181,16 @@ fn strangers(address: &str) -> Result<Vec<TcpStream>, String> {
 }
 
 fn too_large(programs: &Programs, sender: Sender) -> Result<(), String> {
-    let case = Case {
-        return_path: true,
-        ..case(sender)
-    };
+    let case = Case { return_path: true, ..case(sender) };
     let scratch = run::scratch()?;
     let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 8)?;
-    let mut destination = Destination::start(
-        &case,
-        &programs.landfall,
-        scratch.path(),
-        &["--max-ram", "32M"],
-    )?;
+    let mut destination =
+        Destination::start(&case, &programs.landfall, scratch.path(), &["--max-ram", "32M"])?;
     source.begin(destination.uri())?;
     source.wait_for("failed")?;
     destination.expect_exit(1)?;
     let log = destination.log();
-    if log.contains("max-ram") {
-        Ok(())
-    } else {
-        Err(format!("no word of --max-ram: {log}"))
-    }
+    if log.contains("max-ram") { Ok(()) } else { Err(format!("no word of --max-ram: {log}")) }
 }
 
 /// A running guest over four channels into anonymous memory.
@@ -242,12 +219,6 @@ fn programs() -> Option<Programs> {
 
 /// One source of each version.
 const SENDERS: [Sender; 2] = [
-    Sender {
-        qemu: "7.2",
-        machine: "pc-q35-7.2",
-    },
-    Sender {
-        qemu: "10.0",
-        machine: "pc-q35-10.0",
-    },
+    Sender { qemu: "7.2", machine: "pc-q35-7.2" },
+    Sender { qemu: "10.0", machine: "pc-q35-10.0" },
 ];

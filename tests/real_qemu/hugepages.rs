@@ -22,10 +22,7 @@ impl HugepageLoan {
         }
         let before = read_number(TOTAL)?;
         let mut restorer = Command::new("sh")
-            .args([
-                "-c",
-                &format!("echo ready; cat >/dev/null; echo {before} >{TOTAL}"),
-            ])
+            .args(["-c", &format!("echo ready; cat >/dev/null; echo {before} >{TOTAL}")])
             .process_group(0) // an interrupt from the terminal must not reach it
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -35,9 +32,7 @@ impl HugepageLoan {
         let line = restorer.stdin.take();
         let mut ready = [0; 6];
         let mut output = restorer.stdout.take().expect("its output is piped");
-        output
-            .read_exact(&mut ready)
-            .map_err(|error| format!("sh: {error}"))?;
+        output.read_exact(&mut ready).map_err(|error| format!("sh: {error}"))?;
         let loan = Self { restorer, line };
         let wanted = before + pages - free;
         fs::write(TOTAL, wanted.to_string())
@@ -62,9 +57,7 @@ impl Drop for HugepageLoan {
 
 fn read_number(path: &str) -> Result<u64, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    text.trim()
-        .parse()
-        .map_err(|error| format!("{path}: {error}"))
+    text.trim().parse().map_err(|error| format!("{path}: {error}"))
 }
 
 const TOTAL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";

@@ -31,7 +31,5 @@ pub(crate) fn is_unix_listening(path: &Path) -> Result<bool, String> {
 
 fn rows(table: &str, holds: impl Fn(&[&str]) -> bool) -> Result<bool, String> {
     let text = fs::read_to_string(table).map_err(|error| format!("{table}: {error}"))?;
-    Ok(text
-        .lines()
-        .any(|line| holds(&line.split_whitespace().collect::<Vec<_>>())))
+    Ok(text.lines().any(|line| holds(&line.split_whitespace().collect::<Vec<_>>())))
 }

@@ -75,19 +75,13 @@ pub(crate) fn arguments(case: &Case, memory: &[MemoryFile], disk: &Path) -> Vec<
             option("-numa", format!("node,memdev={}", file.id));
         }
     } else {
-        option(
-            "-machine",
-            format!("{},memory-backend={}", case.sender.machine, memory[0].id),
-        );
+        option("-machine", format!("{},memory-backend={}", case.sender.machine, memory[0].id));
     }
     let bytes: u64 = memory.iter().map(|file| file.bytes).sum();
     if case.extra == Extra::VirtioMem {
         option("-m", format!("{}M,maxmem=1G", bytes >> 20));
         option("-object", "memory-backend-ram,id=vmem,size=64M".to_owned());
-        option(
-            "-device",
-            "virtio-mem-pci,memdev=vmem,requested-size=16M".to_owned(),
-        );
+        option("-device", "virtio-mem-pci,memdev=vmem,requested-size=16M".to_owned());
     } else {
         option("-m", format!("{}M", bytes >> 20));
     }
@@ -96,10 +90,7 @@ pub(crate) fn arguments(case: &Case, memory: &[MemoryFile], disk: &Path) -> Vec<
     }
     option("-accel", "tcg,thread=single".to_owned());
     option("-device", "VGA,vgamem_mb=1".to_owned());
-    option(
-        "-drive",
-        format!("file={},format=raw,if=ide,snapshot=on", disk.display()),
-    );
+    option("-drive", format!("file={},format=raw,if=ide,snapshot=on", disk.display()));
     option("-display", "none".to_owned());
     arguments.extend(["-nodefaults", "-S"].map(str::to_owned));
     arguments
@@ -107,11 +98,7 @@ pub(crate) fn arguments(case: &Case, memory: &[MemoryFile], disk: &Path) -> Vec<
 
 /// The backends' ids and bytes.
 fn sizes(case: &Case) -> &'static [(&'static str, u64)] {
-    if case.two_blocks {
-        &[("mem0", 64 << 20), ("mem1", 32 << 20)]
-    } else {
-        &[("mem", 96 << 20)]
-    }
+    if case.two_blocks { &[("mem0", 64 << 20), ("mem1", 32 << 20)] } else { &[("mem", 96 << 20)] }
 }
 
 /// The source's UUID where it has one.

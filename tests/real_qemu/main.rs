@@ -54,10 +54,7 @@ fn every_pair_of_dimensions_migrates_whole_from_a_real_qemu() {
     if let Ok(text) = env::var("LANDFALL_QEMU_CASES") {
         cases.retain(|case| one_spaced(&case.to_string()).contains(&one_spaced(&text)));
     }
-    assert!(
-        !cases.is_empty(),
-        "no case has the text of LANDFALL_QEMU_CASES"
-    );
+    assert!(!cases.is_empty(), "no case has the text of LANDFALL_QEMU_CASES");
     let _loan = match borrow_hugepages(&cases) {
         Ok(loan) => loan,
         Err(why) => {
@@ -75,17 +72,8 @@ fn every_pair_of_dimensions_migrates_whole_from_a_real_qemu() {
         say(&format!("{:>4} {case}", index + 1));
     }
     let failures = run_all(&cases, &programs, seed);
-    say(&format!(
-        "real QEMU: {} passed, {} failed",
-        cases.len() - failures.len(),
-        failures.len()
-    ));
-    assert!(
-        failures.is_empty(),
-        "{} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    say(&format!("real QEMU: {} passed, {} failed", cases.len() - failures.len(), failures.len()));
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// Runs the cases, some at a time, with a line for each; returns the failures.
@@ -118,10 +106,7 @@ fn run_all(cases: &[Case], programs: &Programs, seed: u64) -> Vec<String> {
             scope.spawn(work);
         }
     });
-    say(&format!(
-        "the cases took {:.0} s",
-        start.elapsed().as_secs_f64()
-    ));
+    say(&format!("the cases took {:.0} s", start.elapsed().as_secs_f64()));
     failures.into_inner().expect("no holder panics")
 }
 
@@ -134,11 +119,7 @@ fn describe(
 ) -> String {
     let place = format!("[{:>2}/{count}] {:>5.1} s", index + 1, took.as_secs_f64());
     match verdict {
-        Ok(Moved {
-            normal,
-            duplicate,
-            rounds,
-        }) => {
+        Ok(Moved { normal, duplicate, rounds }) => {
             format!("{place} ok     {case}  normal {normal}, zero {duplicate}, rounds {rounds}")
         }
         Err(error) => format!("{place} FAILED {case}\n    {error}"),
@@ -147,14 +128,11 @@ fn describe(
 
 /// The programs, or what is missing. `tests/qemu/find` knows where they are.
 fn find_programs() -> Result<Programs, String> {
-    let landfall = env::var_os("LANDFALL_BINARY").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_landfall")),
-        PathBuf::from,
-    );
+    let landfall = env::var_os("LANDFALL_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from);
     let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qemu/find");
-    let output = Command::new(&find)
-        .output()
-        .map_err(|error| format!("{}: {error}", find.display()))?;
+    let output =
+        Command::new(&find).output().map_err(|error| format!("{}: {error}", find.display()))?;
     let qemus: Vec<(String, PathBuf)> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| line.split_once(' '))
@@ -189,10 +167,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// The seed of the guests' memory.
 fn seed() -> u64 {
-    env::var("LANDFALL_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SEED)
+    env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SEED)
 }
 
 /// A skip is a failure where everything is required.

@@ -30,11 +30,7 @@ pub(crate) fn prepare(
             kind = Kind::choose(&mut random);
         }
         run_left -= 1;
-        let kind = if must_be_zero(index) {
-            Kind::Zero
-        } else {
-            kind
-        };
+        let kind = if must_be_zero(index) { Kind::Zero } else { kind };
         kind.fill(&mut page, &mut random);
         file.write_all(&page)?;
     }
@@ -134,18 +130,13 @@ impl Differing {
             self.first.get_or_insert_with(|| {
                 let place = offset + (page * PAGE_BYTES + at) as u64;
                 let end = (at + 16).min(a.len());
-                format!(
-                    "first at {place:#x}: {:02x?} against {:02x?}",
-                    &a[at..end],
-                    &b[at..end]
-                )
+                format!("first at {place:#x}: {:02x?} against {:02x?}", &a[at..end], &b[at..end])
             });
         }
     }
 
     fn describe(self) -> Option<String> {
-        self.first
-            .map(|first| format!("{} pages differ, {first}", self.pages))
+        self.first.map(|first| format!("{} pages differ, {first}", self.pages))
     }
 }
 
@@ -160,14 +151,8 @@ fn a_prepared_file_is_half_zero_and_the_same_for_the_same_seed() {
     prepare(&b, 4096, 1, |page| page % 4 == 0).unwrap();
     assert_eq!(difference(&a, &b).unwrap(), None);
     let content = std::fs::read(&a).unwrap();
-    let zero = content
-        .chunks(PAGE_BYTES)
-        .filter(|page| page.iter().all(|&b| b == 0))
-        .count();
-    assert!(
-        (4096 / 2..4096 * 3 / 4).contains(&zero),
-        "{zero} zero pages of 4096"
-    );
+    let zero = content.chunks(PAGE_BYTES).filter(|page| page.iter().all(|&b| b == 0)).count();
+    assert!((4096 / 2..4096 * 3 / 4).contains(&zero), "{zero} zero pages of 4096");
 }
 
 #[test]

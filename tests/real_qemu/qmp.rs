@@ -19,19 +19,11 @@ pub(crate) struct Qmp {
 impl Qmp {
     /// Connects as soon as somebody listens at `path`, and negotiates.
     pub(crate) fn connect(path: &Path) -> Result<Self, String> {
-        let stream = wait_until("QMP socket", ANSWER_LIMIT, || {
-            Ok(UnixStream::connect(path).ok())
-        })?;
+        let stream = wait_until("QMP socket", ANSWER_LIMIT, || Ok(UnixStream::connect(path).ok()))?;
         let failed = |error| format!("QMP: {error}");
-        stream
-            .set_read_timeout(Some(ANSWER_LIMIT))
-            .map_err(failed)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(failed)?;
         let lines = BufReader::new(stream.try_clone().map_err(failed)?);
-        let mut session = Self {
-            stream,
-            lines,
-            events: Vec::new(),
-        };
+        let mut session = Self { stream, lines, events: Vec::new() };
         let greeting = session.read()?;
         if greeting.pointer("/QMP/version/qemu/major").is_none() {
             return Err(format!("QMP: {greeting} is no greeting"));
@@ -46,9 +38,7 @@ impl Qmp {
         let request = json!({ "execute": name, "arguments": arguments });
         writeln!(self.stream, "{request}").map_err(|error| format!("QMP {name}: {error}"))?;
         loop {
-            let mut answer = self
-                .read()
-                .map_err(|error| format!("{error} (after {name})"))?;
+            let mut answer = self.read().map_err(|error| format!("{error} (after {name})"))?;
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
             }
@@ -75,12 +65,9 @@ impl Qmp {
 
     /// Switches capabilities on.
     pub(crate) fn enable(&mut self, capabilities: &[&str]) -> Result<(), String> {
-        let list: Vec<Value> = capabilities
-            .iter()
-            .map(|name| json!({ "capability": name, "state": true }))
-            .collect();
-        self.command("migrate-set-capabilities", json!({ "capabilities": list }))
-            .map(drop)
+        let list: Vec<Value> =
+            capabilities.iter().map(|name| json!({ "capability": name, "state": true })).collect();
+        self.command("migrate-set-capabilities", json!({ "capabilities": list })).map(drop)
     }
 
     fn read(&mut self) -> Result<Value, String> {

@@ -36,17 +36,12 @@ fn check_all(answer: &Value) -> Result<(), String> {
         ("remaining", 0),
         ("normal-bytes", normal * 4096),
         ("transferred", normal * 4096),
-        (
-            "pages-per-second",
-            (normal + duplicate) * 1000 / total_time.max(1),
-        ),
+        ("pages-per-second", (normal + duplicate) * 1000 / total_time.max(1)),
     ];
     for (name, wanted) in expected {
         let found = number(ram, name)?;
         if found != wanted {
-            return Err(format!(
-                "{name} is {found}, the other members make {wanted}"
-            ));
+            return Err(format!("{name} is {found}, the other members make {wanted}"));
         }
     }
     if total_time == 0 {
@@ -61,23 +56,13 @@ fn check_all(answer: &Value) -> Result<(), String> {
 }
 
 fn members(object: &Value, wanted: &[&str]) -> Result<(), String> {
-    let found: Vec<&str> = object
-        .as_object()
-        .ok_or("an object is missing")?
-        .keys()
-        .map(String::as_str)
-        .collect();
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(format!("members {found:?}, not {wanted:?}"))
-    }
+    let found: Vec<&str> =
+        object.as_object().ok_or("an object is missing")?.keys().map(String::as_str).collect();
+    if found == wanted { Ok(()) } else { Err(format!("members {found:?}, not {wanted:?}")) }
 }
 
 fn number(object: &Value, name: &str) -> Result<u64, String> {
-    object[name]
-        .as_u64()
-        .ok_or_else(|| format!("{name} is no whole number"))
+    object[name].as_u64().ok_or_else(|| format!("{name} is no whole number"))
 }
 
 #[cfg(test)]
@@ -105,11 +90,7 @@ fn a_wrong_sum_an_added_and_a_moved_member_are_found() {
     more["ram"]["dirty-sync-count"] = 0.into();
     assert!(check(&more).is_err());
     let mut moved = sample();
-    let total = moved["ram"]
-        .as_object_mut()
-        .unwrap()
-        .shift_remove("total")
-        .unwrap();
+    let total = moved["ram"].as_object_mut().unwrap().shift_remove("total").unwrap();
     moved["ram"]["total"] = total;
     assert!(check(&moved).is_err());
 }

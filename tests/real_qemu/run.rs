@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::case::{Case, Guest};
+use crate::case::{Case, Extra, Guest};
 use crate::control::ControlDestination;
 use crate::destination::{Destination, Received};
-use crate::memory_file;
+use crate::memory_file::{self, PAGE_BYTES};
+use crate::query_migrate;
 use crate::source::{Source, SourceBlock};
 
 /// The programs a run needs.
@@ -41,9 +42,7 @@ pub(crate) fn into_landfall(case: &Case, programs: &Programs, seed: u64) -> Resu
     let mut source = Source::start(case, programs.qemu(case)?, scratch.path(), seed)?;
     let mut destination = Destination::start(case, &programs.landfall, scratch.path(), &[])?;
     let uri = destination.uri().to_owned();
-    let state = source
-        .migrate(&uri)
-        .map_err(|error| destination.blame(&error))?;
+    let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
     let received = destination.finish(&QUIET_LIFE)?;
     verify(case, &mut source, &state, &received)
 }
@@ -57,16 +56,11 @@ pub(crate) fn verify(
 ) -> Result<Moved, String> {
     let blocks = source.blocks()?;
     compare_ram(case, source, &blocks, |name| {
-        Some(
-            received
-                .run_directory
-                .join("ram")
-                .join(format!("{}.ram", escaped(name))),
-        )
+        Some(received.run_directory.join("ram").join(format!("{}.ram", escaped(name))))
     })?;
     no_more_files_than_blocks(received, &blocks)?;
     let moved = moved(state)?;
-    compare_counts(state, received, &moved, &blocks)?;
+    compare_counts(case, state, received, &moved, &blocks)?;
     Ok(moved)
 }
 
@@ -119,11 +113,7 @@ fn compare_ram(
             return Err(format!("block {}: {difference}", block.name));
         }
     }
-    if compared == 0 {
-        Err("no block was compared".to_owned())
-    } else {
-        Ok(())
-    }
+    if compared == 0 { Err("no block was compared".to_owned()) } else { Ok(()) }
 }
 
 /// Blocks that hold zeros until a guest runs.
@@ -134,43 +124,51 @@ fn is_untouched(block: &str) -> bool {
 /// A file for a block that the source does not have would be an invention.
 fn no_more_files_than_blocks(received: &Received, blocks: &[SourceBlock]) -> Result<(), String> {
     let ram = received.run_directory.join("ram");
-    let files = fs::read_dir(&ram)
-        .map_err(|error| format!("{}: {error}", ram.display()))?
-        .count();
+    let files = fs::read_dir(&ram).map_err(|error| format!("{}: {error}", ram.display()))?.count();
     if files == blocks.len() {
         Ok(())
     } else {
-        Err(format!(
-            "{files} files in ram/, {} blocks at the source",
-            blocks.len()
-        ))
+        Err(format!("{files} files in ram/, {} blocks at the source", blocks.len()))
     }
 }
 
-/// The source's page counts against landfall's. No case here compresses, so
-/// there are no XBZRLE pages to take off.
+/// The source's page counts against landfall's, and landfall's against each
+/// other.
 fn compare_counts(
+    case: &Case,
     state: &Value,
     received: &Received,
     moved: &Moved,
     blocks: &[SourceBlock],
 ) -> Result<(), String> {
-    let answer = match &received.query_migrate {
-        Some(answer) => answer,
-        None => &received.report["query-migrate"],
-    };
-    let total: u64 = blocks.iter().map(|block| block.bytes).sum();
-    let expected = [
-        ("normal", moved.normal),
-        ("duplicate", moved.duplicate),
-        ("total", total),
+    let report = &received.report;
+    let answer = &report["query-migrate"];
+    query_migrate::check(answer)?;
+    if received.query_migrate.as_ref().is_some_and(|told| told != answer) {
+        return Err(format!("QMP told {:?}, --json {answer}", received.query_migrate));
+    }
+    let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
+    // What a source calls normal leaves XBZRLE pages out.
+    let normal = moved.normal + report["pages"]["xbzrle-pages"].as_u64().unwrap_or(0);
+    let mut expected = vec![
+        ("/query-migrate/ram/normal", normal),
+        ("/query-migrate/ram/duplicate", moved.duplicate),
+        ("/query-migrate/ram/total", bytes),
+        ("/pages/ram-pages", bytes / PAGE_BYTES as u64),
     ];
-    for (name, wanted) in expected {
-        if answer["ram"][name] != wanted {
-            return Err(format!(
-                "ram.{name} is not the source's {wanted}: {answer}; source: {state}"
-            ));
+    if case.extra != Extra::VirtioMem {
+        // Unplugged memory alone is never sent.
+        expected.push(("/pages/unique-pages", bytes / PAGE_BYTES as u64));
+    }
+    for (pointer, wanted) in expected {
+        let found = report.pointer(pointer).unwrap_or(&Value::Null);
+        if *found != wanted {
+            return Err(format!("{pointer} is {found}, by the source {wanted}; source: {state}"));
         }
+    }
+    let channels = report["channels"].as_array().map_or(0, Vec::len);
+    if channels != usize::from(case.channels) {
+        return Err(format!("{channels} channels in the report, the source has {}", case.channels));
     }
     Ok(())
 }
@@ -213,8 +211,5 @@ const QUIET_LIFE: [&str; 3] = ["setup", "active", "completed"];
 
 #[test]
 fn a_slash_and_a_colon_are_escaped_in_a_file_name() {
-    assert_eq!(
-        escaped("0000:00:01.0/vga.vram"),
-        "0000%3A00%3A01.0%2Fvga.vram"
-    );
+    assert_eq!(escaped("0000:00:01.0/vga.vram"), "0000%3A00%3A01.0%2Fvga.vram");
 }

@@ -59,13 +59,7 @@ impl Source {
             }
         };
         let scratch = scratch.to_owned();
-        let mut source = Self {
-            case: *case,
-            process,
-            qmp,
-            memory,
-            scratch,
-        };
+        let mut source = Self { case: *case, process, qmp, memory, scratch };
         source.configure()?;
         if case.guest == Guest::Running {
             source.run_guest()?;
@@ -87,57 +81,45 @@ impl Source {
 
     /// Waits until the migration has this status.
     pub(crate) fn wait_for(&mut self, status: &str) -> Result<(), String> {
-        wait_until(
-            &format!("source that is `{status}`"),
-            MIGRATION_LIMIT,
-            || {
-                let state = self.qmp.command("query-migrate", json!({}))?;
-                Ok((state["status"] == status).then_some(()))
-            },
-        )
+        wait_until(&format!("source that is `{status}`"), MIGRATION_LIMIT, || {
+            let state = self.qmp.command("query-migrate", json!({}))?;
+            Ok((state["status"] == status).then_some(()))
+        })
     }
 
     fn complete(&mut self) -> Result<Value, String> {
         let mut is_released = self.case.guest == Guest::Paused;
         let mut is_continued = false;
-        wait_until(
-            "end of the migration at the source",
-            MIGRATION_LIMIT,
-            || {
-                let state = self.qmp.command("query-migrate", json!({}))?;
-                match state["status"].as_str() {
-                    Some("completed") => return Ok(Some(state)),
-                    Some("failed" | "cancelled") | None => {
-                        return Err(format!("source: {state}; {}", self.process.log()));
-                    }
-                    Some("pre-switchover") if !is_continued => {
-                        // The destination must bear a silence here.
-                        thread::sleep(Duration::from_millis(200));
-                        self.qmp
-                            .command("migrate-continue", json!({ "state": "pre-switchover" }))?;
-                        is_continued = true;
-                    }
-                    Some(_) => {}
+        wait_until("end of the migration at the source", MIGRATION_LIMIT, || {
+            let state = self.qmp.command("query-migrate", json!({}))?;
+            match state["status"].as_str() {
+                Some("completed") => return Ok(Some(state)),
+                Some("failed" | "cancelled") | None => {
+                    return Err(format!("source: {state}; {}", self.process.log()));
                 }
-                let rounds = state
-                    .pointer("/ram/dirty-sync-count")
-                    .and_then(Value::as_u64);
-                if !is_released && rounds >= Some(ROUNDS) {
-                    self.set_parameters(json!({ "max-bandwidth": FAST, "downtime-limit": 5000 }))?;
-                    is_released = true;
+                Some("pre-switchover") if !is_continued => {
+                    // The destination must bear a silence here.
+                    thread::sleep(Duration::from_millis(200));
+                    self.qmp.command("migrate-continue", json!({ "state": "pre-switchover" }))?;
+                    is_continued = true;
                 }
-                Ok(None)
-            },
-        )
+                Some(_) => {}
+            }
+            let rounds = state.pointer("/ram/dirty-sync-count").and_then(Value::as_u64);
+            if !is_released && rounds >= Some(ROUNDS) {
+                self.set_parameters(json!({ "max-bandwidth": FAST, "downtime-limit": 5000 }))?;
+                is_released = true;
+            }
+            Ok(None)
+        })
         .map_err(|error| format!("{error}; source: {}", self.process.log()))
     }
 
     /// Every RAM block, by the monitor's `info ramblock`.
     pub(crate) fn blocks(&mut self) -> Result<Vec<SourceBlock>, String> {
-        let text = self.qmp.command(
-            "human-monitor-command",
-            json!({ "command-line": "info ramblock" }),
-        )?;
+        let text = self
+            .qmp
+            .command("human-monitor-command", json!({ "command-line": "info ramblock" }))?;
         let text = text.as_str().unwrap_or_default();
         text.lines()
             .skip(1) // the heading
@@ -161,9 +143,7 @@ impl Source {
             let failed = |error: std::io::Error| format!("{process_memory}: {error}");
             let mut content = vec![0; block.bytes as usize];
             let memory = File::open(&process_memory).map_err(failed)?;
-            memory
-                .read_exact_at(&mut content, address)
-                .map_err(failed)?;
+            memory.read_exact_at(&mut content, address).map_err(failed)?;
             fs::write(&path, content).map_err(failed)?;
             return Ok(Some(path));
         }
@@ -215,27 +195,19 @@ impl Source {
     }
 
     fn set_parameters(&mut self, parameters: Value) -> Result<(), String> {
-        self.qmp
-            .command("migrate-set-parameters", parameters)
-            .map(drop)
+        self.qmp.command("migrate-set-parameters", parameters).map(drop)
     }
 
     fn run_guest(&mut self) -> Result<(), String> {
         self.qmp.command("cont", json!({}))?;
         let memory = File::open(&self.memory[0].path).map_err(|error| error.to_string())?;
-        wait_until(
-            "walk of the guest over its memory",
-            Duration::from_secs(60),
-            || {
-                let mut walks = [0; 4];
-                memory
-                    .read_exact_at(&mut walks, WALKS_AT)
-                    .map_err(|error| error.to_string())?;
-                let walks = u32::from_le_bytes(walks);
-                // Before the boot sector clears it, the count is the file's random.
-                Ok((2..10_000).contains(&walks).then_some(()))
-            },
-        )
+        wait_until("walk of the guest over its memory", Duration::from_secs(60), || {
+            let mut walks = [0; 4];
+            memory.read_exact_at(&mut walks, WALKS_AT).map_err(|error| error.to_string())?;
+            let walks = u32::from_le_bytes(walks);
+            // Before the boot sector clears it, the count is the file's random.
+            Ok((2..10_000).contains(&walks).then_some(()))
+        })
     }
 }
 
@@ -264,14 +236,8 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(90);
 fn a_line_of_info_ramblock_gives_name_used_length_and_host_address() {
     let old = "   /rom@etc/table-loader    4 KiB  0x00000000043c0000 0x0000000000001000 0x0000000000010000";
     let block = parse_block(old).unwrap();
-    assert_eq!(
-        (block.name.as_str(), block.bytes),
-        ("/rom@etc/table-loader", 0x1000)
-    );
+    assert_eq!((block.name.as_str(), block.bytes), ("/rom@etc/table-loader", 0x1000));
     assert_eq!(block.host_address, None);
     let new = format!("{old} 0x00007f79d8400000 ro");
-    assert_eq!(
-        parse_block(&new).unwrap().host_address,
-        Some(0x7f79_d840_0000)
-    );
+    assert_eq!(parse_block(&new).unwrap().host_address, Some(0x7f79_d840_0000));
 }

@@ -1,2 +1,40 @@
-//! The `landfall` command.
-fn main() {}
+//! `landfall`: a stand-in for the destination of a QEMU live migration.
+
+mod cli;
+mod demo;
+mod exit;
+mod live;
+mod logging;
+mod receive;
+mod send;
+mod sizes;
+mod stop;
+mod table;
+mod verify;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use exit::Exit;
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose, cli.quiet);
+    let result = match cli.command {
+        Command::Receive(arguments) => receive::run(*arguments, cli.quiet),
+        Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
+        Command::Send(arguments) => send::run(&arguments, cli.quiet),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        eprintln!("landfall: {failure}");
+        failure.exit
+    });
+    exit.into()
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -88,11 +88,7 @@ impl Field {
     /// A single value.
     #[must_use]
     pub fn plain(name: impl Into<String>, kind: &'static str, bytes: Vec<u8>) -> Self {
-        Self {
-            name: name.into(),
-            index: None,
-            value: Value::Plain { kind, bytes },
-        }
+        Self { name: name.into(), index: None, value: Value::Plain { kind, bytes } }
     }
 }
 
@@ -102,12 +98,8 @@ pub fn section(out: &mut Vec<u8>, device: &Device, footers: bool) {
         State::Fields(vmsd) => vmsd.version,
         State::Buffer { version, .. } => *version,
     };
-    let head = SectionHead {
-        id: device.id,
-        idstr: &device.idstr,
-        instance: device.instance,
-        version,
-    };
+    let head =
+        SectionHead { id: device.id, idstr: &device.idstr, instance: device.instance, version };
     stream::section_full(out, head);
     match &device.state {
         State::Fields(vmsd) => body(out, vmsd),
@@ -145,17 +137,11 @@ pub fn description(
             out.push_str("}, ");
         }
     }
-    push(
-        &mut out,
-        format_args!("\"page_size\": {page_bytes}, \"devices\": ["),
-    );
+    push(&mut out, format_args!("\"page_size\": {page_bytes}, \"devices\": ["));
     for (index, device) in devices.iter().enumerate() {
         out.push_str(if index == 0 { "{" } else { ", {" });
         let (idstr, instance) = (Text(&device.idstr), device.instance);
-        push(
-            &mut out,
-            format_args!("\"name\": {idstr}, \"instance_id\": {instance}, "),
-        );
+        push(&mut out, format_args!("\"name\": {idstr}, \"instance_id\": {instance}, "));
         match &device.state {
             State::Fields(vmsd) => describe(&mut out, vmsd),
             State::Buffer { bytes, .. } => {
@@ -192,10 +178,7 @@ fn body(out: &mut Vec<u8>, vmsd: &Vmsd) {
 
 fn describe(out: &mut String, vmsd: &Vmsd) {
     let (name, version) = (Text(&vmsd.name), vmsd.version);
-    push(
-        out,
-        format_args!("\"vmsd_name\": {name}, \"version\": {version}, \"fields\": ["),
-    );
+    push(out, format_args!("\"vmsd_name\": {name}, \"version\": {version}, \"fields\": ["));
     for (index, field) in vmsd.fields.iter().enumerate() {
         out.push_str(if index == 0 { "{" } else { ", {" });
         describe_field(out, field);
@@ -220,17 +203,11 @@ fn describe_field(out: &mut String, field: &Field) {
     }
     match &field.value {
         Value::Plain { kind, bytes } => {
-            push(
-                out,
-                format_args!("\"type\": \"{kind}\", \"size\": {}", bytes.len()),
-            );
+            push(out, format_args!("\"type\": \"{kind}\", \"size\": {}", bytes.len()));
         }
         Value::Array { kind, bytes, len } => {
             let size = bytes.len() / *len as usize;
-            push(
-                out,
-                format_args!("\"array_len\": {len}, \"type\": \"{kind}\", \"size\": {size}"),
-            );
+            push(out, format_args!("\"array_len\": {len}, \"type\": \"{kind}\", \"size\": {size}"));
         }
         Value::Struct(inner) => {
             out.push_str("\"type\": \"struct\", \"struct\": {");
@@ -290,10 +267,8 @@ mod tests {
         };
         let mut out = Vec::new();
         section(&mut out, &device, true);
-        let mut golden = hex(
-            "04 00000027 0b 676c6f62616c7374617465 00000000 00000001 0000000a
-            7072656c61756e6368",
-        );
+        let mut golden = hex("04 00000027 0b 676c6f62616c7374617465 00000000 00000001 0000000a
+            7072656c61756e6368");
         golden.resize(golden.len() + 23, 0);
         golden.push(1);
         golden.resize(golden.len() + 67, 0);
@@ -304,15 +279,9 @@ mod tests {
     #[test]
     fn the_description_begins_as_observed() {
         let new = description(VmdescForm::WithConfiguration, "pc-q35-10.0", 4096, &[]);
-        assert!(
-            new.expect("there")
-                .starts_with("{\"configuration\": {\"vmsd_name\": ")
-        );
+        assert!(new.expect("there").starts_with("{\"configuration\": {\"vmsd_name\": "));
         let old = description(VmdescForm::Plain, "pc-q35-7.2", 4096, &[]);
-        assert_eq!(
-            old.as_deref(),
-            Some("{\"page_size\": 4096, \"devices\": []}")
-        );
+        assert_eq!(old.as_deref(), Some("{\"page_size\": 4096, \"devices\": []}"));
         assert_eq!(description(VmdescForm::Absent, "pc", 4096, &[]), None);
     }
 }

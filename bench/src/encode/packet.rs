@@ -54,21 +54,14 @@ pub fn header(
     out.be64(fields.packet_num);
     out.be32(fields.zero);
     out.resize(start + NAME_AT, 0);
-    assert!(
-        fields.block.len() < NAME_BYTES,
-        "a block's name ends in NUL within 256 bytes"
-    );
+    assert!(fields.block.len() < NAME_BYTES, "a block's name ends in NUL within 256 bytes");
     out.extend_from_slice(fields.block.as_bytes());
     out.resize(start + NAME_AT + NAME_BYTES, 0);
     for offset in offsets {
         out.be64(offset);
     }
     let end = start + header_bytes(page_bytes);
-    assert!(
-        out.len() <= end,
-        "a packet has at most {} offsets",
-        packet_pages(page_bytes)
-    );
+    assert!(out.len() <= end, "a packet has at most {} offsets", packet_pages(page_bytes));
     out.resize(end, 0);
 }
 
@@ -117,9 +110,7 @@ mod tests {
 
     #[test]
     fn init_is_the_golden_one() {
-        let uuid = hex("12345678 1234 5678 1234 56789abcdef0")
-            .try_into()
-            .expect("16 bytes");
+        let uuid = hex("12345678 1234 5678 1234 56789abcdef0").try_into().expect("16 bytes");
         let golden = "11223344 00000001 12345678 12345678 12345678 9abcdef0 01 00000000000000";
         assert_eq!(init(&uuid, 1)[..32], hex(golden));
         assert_eq!(init(&uuid, 1)[32..], [0; 32]);
@@ -166,10 +157,7 @@ mod tests {
             block: "",
         };
         header(&mut out, 4096, fields, []);
-        assert_eq!(
-            out[..24],
-            hex("11223344 00000001 00000001 00000000 00000000 00000000")
-        );
+        assert_eq!(out[..24], hex("11223344 00000001 00000001 00000000 00000000 00000000"));
         assert!(out[24..].iter().all(|&byte| byte == 0));
     }
 

@@ -93,11 +93,8 @@ mod tests {
             ("/rom@etc/table-loader", 0x1000),
             ("/rom@etc/acpi/rsdp", 0x1000),
         ];
-        let blocks = blocks.map(|(name, bytes)| BlockEntry {
-            name,
-            bytes,
-            backing_page_bytes: None,
-        });
+        let blocks =
+            blocks.map(|(name, bytes)| BlockEntry { name, bytes, backing_page_bytes: None });
         let mut out = Vec::new();
         mem_size(&mut out, &blocks);
         end(&mut out);
@@ -128,11 +125,8 @@ mod tests {
     #[test]
     fn a_huge_block_names_its_page_size() {
         let mut out = Vec::new();
-        let block = BlockEntry {
-            name: "mem",
-            bytes: 0x200_0000,
-            backing_page_bytes: Some(0x20_0000),
-        };
+        let block =
+            BlockEntry { name: "mem", bytes: 0x200_0000, backing_page_bytes: Some(0x20_0000) };
         mem_size(&mut out, &[block]);
         assert_eq!(out[8..], hex("03 6d656d 0000000002000000 0000000000200000"));
     }

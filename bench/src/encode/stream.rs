@@ -155,15 +155,7 @@ mod tests {
             configuration(out, "pc-q35-10.0");
             command(out, Command::OpenReturnPath, &[]);
             command(out, Command::Ping, &1u32.to_be_bytes());
-            section_start(
-                out,
-                SectionHead {
-                    id: 1,
-                    idstr: "ram",
-                    instance: 0,
-                    version: 4,
-                },
-            );
+            section_start(out, SectionHead { id: 1, idstr: "ram", instance: 0, version: 4 });
         });
         let golden = "51 45 56 4d 00 00 00 03 07 00 00 00 0b 70 63 2d 71 33 35 2d 31 30 2e 30
             08 00 01 00 00   08 00 02 00 04 00 00 00 01
@@ -180,15 +172,7 @@ mod tests {
             crate::encode::ram::flush(out);
             crate::encode::ram::end(out);
             footer(out, 1);
-            section_full(
-                out,
-                SectionHead {
-                    id: 0,
-                    idstr: "timer",
-                    instance: 0,
-                    version: 2,
-                },
-            );
+            section_full(out, SectionHead { id: 0, idstr: "timer", instance: 0, version: 2 });
         });
         let golden = "7e 00000001 08 000b 0000 03 00000001 0000000000000200 0000000000000010
             7e 00000001 04 00000000 05 74696d6572 00000000 00000002";
@@ -200,10 +184,7 @@ mod tests {
         let mut payload = 0x1000u64.to_be_bytes().to_vec();
         payload.extend_from_slice(&0x1000u64.to_be_bytes());
         let advise = bytes(|out| command(out, Command::PostcopyAdvise, &payload));
-        assert_eq!(
-            advise,
-            hex("08 0003 0010 0000000000001000 0000000000001000")
-        );
+        assert_eq!(advise, hex("08 0003 0010 0000000000001000 0000000000001000"));
         assert_eq!(bytes(|out| section_part(out, 1)), hex("02 00000001"));
     }
 

@@ -65,12 +65,7 @@ impl<'a> Script<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Self {
         let config = plan.config();
         let packets = (config.channels > 0).then(|| {
-            Packets::new(
-                config.seed,
-                config.form.packets,
-                config.page_bytes,
-                config.channels,
-            )
+            Packets::new(config.seed, config.form.packets, config.page_bytes, config.channels)
         });
         Self {
             plan,
@@ -81,11 +76,7 @@ impl<'a> Script<'a> {
             last_block: None,
             packets,
             section: None,
-            cursor: Cursor {
-                round: 0,
-                block: 0,
-                page: 0,
-            },
+            cursor: Cursor { round: 0, block: 0, page: 0 },
         }
     }
 
@@ -112,8 +103,7 @@ impl<'a> Script<'a> {
         let config = self.plan.config();
         let mut channels: Vec<u8> = (0..config.channels).collect();
         shuffle(&mut channels, Sequence::new(&[config.seed, TAG_CONNECT]));
-        self.ops
-            .extend(channels.into_iter().map(|channel| Op::Init { channel }));
+        self.ops.extend(channels.into_iter().map(|channel| Op::Init { channel }));
         if config.channels > 0 && config.form.main_awaits_channels {
             self.ops.push_back(Op::AwaitChannels);
         }
@@ -131,10 +121,7 @@ impl<'a> Script<'a> {
         if let Some(page) = self.next_page() {
             self.open_part();
             self.send_page(page);
-            if self
-                .section
-                .is_some_and(|section| section.pages >= config.part_pages)
-            {
+            if self.section.is_some_and(|section| section.pages >= config.part_pages) {
                 self.close_section();
             }
             return;
@@ -216,18 +203,11 @@ impl<'a> Script<'a> {
     }
 
     fn next_round(&mut self) {
-        self.cursor = Cursor {
-            round: self.cursor.round + 1,
-            block: 0,
-            page: 0,
-        };
+        self.cursor = Cursor { round: self.cursor.round + 1, block: 0, page: 0 };
     }
 
     fn send_page(&mut self, (block, page): (u16, PageRef)) {
-        let section = self
-            .section
-            .as_mut()
-            .expect("pages are sent inside a section");
+        let section = self.section.as_mut().expect("pages are sent inside a section");
         section.pages += 1;
         let zero_form = self.plan.config().zero_form();
         let on_main = page.zero && zero_form == ZeroForm::OnMain;
@@ -235,15 +215,7 @@ impl<'a> Script<'a> {
             Some(packets) if !on_main => {
                 packets.push(block, page, zero_form == ZeroForm::InPackets, &mut self.ops);
             }
-            _ => self.main_item(
-                block,
-                if on_main {
-                    PageItem::Zero
-                } else {
-                    PageItem::Full
-                },
-                page,
-            ),
+            _ => self.main_item(block, if on_main { PageItem::Zero } else { PageItem::Full }, page),
         }
     }
 

@@ -121,42 +121,24 @@ impl Packets {
         }
         let room = packet_pages(self.page_bytes) as usize;
         let mut pages = std::mem::replace(&mut self.pages, Vec::with_capacity(room));
-        let normal = if zero_in_packet {
-            zero_pages_last(&mut pages)
-        } else {
-            pages.len()
-        };
+        let normal = if zero_in_packet { zero_pages_last(&mut pages) } else { pages.len() };
         let channel = self.deal.next();
         let num = self.num();
         let past = &mut self.channels[usize::from(channel)];
-        let mut packet = Packet {
-            channel,
-            num,
-            sync: false,
-            block: self.block,
-            pages,
-            normal,
-            stale: None,
-        };
+        let mut packet =
+            Packet { channel, num, sync: false, block: self.block, pages, normal, stale: None };
         match self.form {
             PacketForm::Clean => ops.push_back(Op::Packet(packet)),
             PacketForm::Stale => {
                 let page_bytes = u64::from(self.page_bytes);
-                let mut offsets: Vec<u64> = packet
-                    .pages
-                    .iter()
-                    .map(|page| page.page * page_bytes)
-                    .collect();
+                let mut offsets: Vec<u64> =
+                    packet.pages.iter().map(|page| page.page * page_bytes).collect();
                 if let Some(before) = past.stale.take() {
                     offsets.extend(before.offsets.iter().skip(packet.pages.len()));
                     packet.stale = Some(Box::new(before));
                 }
                 let next_packet_size = packet.normal as u32 * self.page_bytes;
-                past.stale = Some(Stale {
-                    block: self.block,
-                    next_packet_size,
-                    offsets,
-                });
+                past.stale = Some(Stale { block: self.block, next_packet_size, offsets });
                 if let Some(earlier) = past.held.replace(packet) {
                     ops.push_back(Op::Packet(earlier));
                 }
@@ -198,12 +180,7 @@ struct Deal {
 
 impl Deal {
     fn new(seed: u64, channels: u8) -> Self {
-        Self {
-            seed: mix(seed ^ TAG_DEAL),
-            group: 0,
-            order: (0..channels).collect(),
-            at: 0,
-        }
+        Self { seed: mix(seed ^ TAG_DEAL), group: 0, order: (0..channels).collect(), at: 0 }
     }
 
     fn next(&mut self) -> u8 {
@@ -234,27 +211,18 @@ mod tests {
     #[test]
     fn every_channel_takes_one_packet_in_each_group() {
         let mut deal = Deal::new(5, 7);
-        let groups: Vec<Vec<u8>> = (0..20)
-            .map(|_| (0..7).map(|_| deal.next()).collect())
-            .collect();
+        let groups: Vec<Vec<u8>> = (0..20).map(|_| (0..7).map(|_| deal.next()).collect()).collect();
         for group in &groups {
             let mut sorted = group.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, [0, 1, 2, 3, 4, 5, 6]);
         }
-        assert!(
-            groups.iter().any(|group| *group != groups[0]),
-            "always the same order"
-        );
+        assert!(groups.iter().any(|group| *group != groups[0]), "always the same order");
     }
 
     #[test]
     fn zero_pages_end_up_behind_and_none_is_lost() {
-        let page = |page| PageRef {
-            page,
-            generation: 0,
-            zero: mix(page).is_multiple_of(3),
-        };
+        let page = |page| PageRef { page, generation: 0, zero: mix(page).is_multiple_of(3) };
         let mut pages: Vec<PageRef> = (0..128).map(page).collect();
         let normal = zero_pages_last(&mut pages);
         assert!(pages[..normal].iter().all(|page| !page.zero));

@@ -53,12 +53,7 @@ impl Script<'_> {
         }
         let [ram_id, bitmap_id] = iterable_ids(config);
         self.write_main(|out| {
-            let head = SectionHead {
-                id: ram_id,
-                idstr: "ram",
-                instance: 0,
-                version: 4,
-            };
+            let head = SectionHead { id: ram_id, idstr: "ram", instance: 0, version: 4 };
             stream::section_start(out, head);
             let page = u64::from(config.page_bytes);
             let entries: Vec<BlockEntry<'_>> = config
@@ -85,12 +80,8 @@ impl Script<'_> {
             ram::end(out);
             footer(out, config.form.footers, ram_id);
             if config.dirty_bitmaps {
-                let head = SectionHead {
-                    id: bitmap_id,
-                    idstr: "dirty-bitmap",
-                    instance: 0,
-                    version: 1,
-                };
+                let head =
+                    SectionHead { id: bitmap_id, idstr: "dirty-bitmap", instance: 0, version: 1 };
                 stream::section_start(out, head);
                 bitmaps::start(out, "drive0", "bitmap0");
                 footer(out, config.form.footers, bitmap_id);
@@ -113,11 +104,7 @@ impl Script<'_> {
         if self.section.is_none() {
             let [ram_id, _] = iterable_ids(self.plan.config());
             self.write_main(|out| stream::section_part(out, ram_id));
-            self.section = Some(OpenSection {
-                end: false,
-                pages: 0,
-                rounds: 0,
-            });
+            self.section = Some(OpenSection { end: false, pages: 0, rounds: 0 });
         }
     }
 
@@ -131,11 +118,7 @@ impl Script<'_> {
             }
             stream::section_end(out, ram_id);
         });
-        self.section = Some(OpenSection {
-            end: true,
-            pages: 0,
-            rounds: 0,
-        });
+        self.section = Some(OpenSection { end: true, pages: 0, rounds: 0 });
     }
 
     /// Ends the open PART or END: a sync point where every EOS is one, then EOS and footer, and the

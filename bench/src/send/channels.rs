@@ -1,0 +1,130 @@
+//! The threads that write to the channels.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{Target, fault::Fault, run::Run, socket::Socket};
+use crate::{
+    encode::packet::{self, PACKET_BYTES_MAX},
+    plan::Plan,
+    script::{Packet, Stream},
+};
+
+/// One step of a channel.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Connects and introduces itself.
+    Init(u8),
+    /// Sends a packet.
+    Packet(Packet),
+}
+
+/// The queues to the threads, in the order in which steps are issued: a thread takes its steps in
+/// that order too, so whatever a step of the destination waits for was written before.
+#[derive(Debug)]
+pub(super) struct Queues(Vec<Sender<Step>>);
+
+impl Queues {
+    /// As many queues as threads: each thread serves every `threads`-th channel.
+    pub(super) fn new(threads: usize) -> (Self, Vec<Receiver<Step>>) {
+        let (senders, receivers) = (0..threads).map(|_| bounded(STEPS_QUEUED)).unzip();
+        (Self(senders), receivers)
+    }
+
+    /// Passes a step to its thread; false when that thread has ended.
+    pub(super) fn push(&self, channel: u8, step: Step) -> bool {
+        self.0[usize::from(channel) % self.0.len()].send(step).is_ok()
+    }
+}
+
+/// Serves the channels of one queue until it is closed or the run is over. Returns the connections,
+/// which the source keeps open until it knows the outcome.
+pub(super) fn serve(
+    steps: &Receiver<Step>,
+    plan: &Plan,
+    target: &Target,
+    run: &Run<'_>,
+) -> Vec<Socket> {
+    let mut served = Served {
+        plan,
+        run,
+        sockets: Vec::new(),
+        slots: vec![usize::MAX; 256],
+        header: Vec::new(),
+        payload: vec![0; PACKET_BYTES_MAX as usize].into(),
+    };
+    for step in steps {
+        if run.is_over() {
+            break;
+        }
+        match step {
+            Step::Init(channel) => served.connect(channel, target),
+            Step::Packet(packet) => served.send(&packet),
+        }
+    }
+    served.sockets
+}
+
+struct Served<'a> {
+    plan: &'a Plan,
+    run: &'a Run<'a>,
+    sockets: Vec<Socket>,
+    /// Where in `sockets` a channel's is, by its id.
+    slots: Vec<usize>,
+    header: Vec<u8>,
+    payload: Box<[u8]>,
+}
+
+impl Served<'_> {
+    fn connect(&mut self, channel: u8, target: &Target) {
+        let stream = Stream::Channel(channel);
+        let mut id = channel;
+        let mut uuid = self.plan.config().uuid;
+        for fault in self.run.faults() {
+            match fault {
+                Fault::NeverConnect { channel: never } if *never == channel => return,
+                Fault::LateConnect { channel: late, delay } if *late == channel => {
+                    self.run.nap(*delay);
+                }
+                Fault::WrongId { channel: wrong, id: claimed } if *wrong == channel => {
+                    id = *claimed;
+                }
+                Fault::WrongUuid { channel: wrong, uuid: claimed } if *wrong == channel => {
+                    uuid = *claimed;
+                }
+                _ => {}
+            }
+        }
+        let result = target.connect().and_then(|fd| {
+            let mut socket = Socket::new(stream, fd, self.run);
+            socket.write(&packet::init(&uuid, id), &[], self.run)?;
+            Ok(socket)
+        });
+        match result {
+            Ok(socket) => {
+                self.slots[usize::from(channel)] = self.sockets.len();
+                self.sockets.push(socket);
+                self.run.progress().add_connected();
+                self.run.change(|state| state.channels_ready += 1);
+            }
+            Err(error) => self.run.lost(stream, &error),
+        }
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        // A channel that never connected: its packets go nowhere.
+        let Some(socket) = self.sockets.get_mut(self.slots[usize::from(packet.channel)]) else {
+            return;
+        };
+        self.header.clear();
+        self.plan.encode_packet_header(packet, &mut self.header);
+        let payload = &mut self.payload[..self.plan.payload_bytes(packet)];
+        self.plan.fill_payload(packet, payload);
+        if let Err(error) = socket.write(&self.header, payload, self.run) {
+            self.run.lost(Stream::Channel(packet.channel), &error);
+        }
+    }
+}
+
+/// How many steps wait for a thread: enough that it never starves, few enough that a pace is kept
+/// and a stop is quick.
+const STEPS_QUEUED: usize = 4;

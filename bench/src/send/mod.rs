@@ -1,0 +1,332 @@
+//! The source on sockets: main first, then the channels, every step in its order.
+//!
+//! The caller's thread goes through the script. It writes main itself and passes each channel's
+//! steps to the thread that serves the channel. Steps are passed on in the order in which a source
+//! issues them, and every thread keeps that order, so a destination that holds a channel back at a
+//! sync point only ever waits for bytes that were written before: however few threads there are,
+//! they cannot block each other for good.
+
+mod channels;
+mod fault;
+mod pace;
+mod progress;
+mod return_path;
+mod run;
+mod socket;
+mod stop;
+mod target;
+
+pub use fault::{Cut, Fault};
+pub use progress::Progress;
+pub use stop::Stop;
+pub use target::{Target, TargetError};
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::{
+    channels::{Queues, Step},
+    pace::Pace,
+    return_path::Asked,
+    run::{Run, Waited},
+    socket::Socket,
+};
+use crate::{
+    plan::Plan,
+    script::{Op, Stream},
+};
+
+/// How a plan is sent.
+#[derive(Clone, Debug, Default)]
+pub struct SendOptions {
+    /// The most bytes per second over all streams; `None` is as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+    /// How many threads serve the channels; `None` is one for each up to 16. With faults it is one
+    /// for each channel, so that none holds up another.
+    pub threads: Option<usize>,
+    /// How long the destination may take for SHUT or SWITCHOVER_ACK; `None` is for ever, as a
+    /// source waits.
+    pub reply_timeout: Option<Duration>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Ends the run from outside.
+    pub stop: Stop,
+}
+
+/// How a run ended and what came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// What the destination said.
+    pub replies: Replies,
+    /// From the first connection to the end.
+    pub elapsed: Duration,
+    /// Bytes that the kernel took, over all streams.
+    pub bytes: u64,
+}
+
+/// How a run ended for the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The guest has moved: SHUT 0, or everything written where there is no return path.
+    Completed,
+    /// The destination said that it failed; the guest goes on at the source.
+    Failed {
+        /// The value of SHUT.
+        shut: u32,
+    },
+    /// The destination closed the return path without SHUT; the guest goes on at the source.
+    Unanswered,
+    /// The destination said what no destination may say here.
+    BadReply {
+        /// What it said.
+        reason: String,
+    },
+    /// A reply did not come within [`SendOptions::reply_timeout`].
+    TimedOut {
+        /// What was waited for.
+        awaited: &'static str,
+    },
+    /// A connection could not be made or broke.
+    ConnectionLost {
+        /// Which one.
+        stream: Stream,
+        /// What the system said.
+        error: String,
+    },
+    /// [`Stop::stop`] was called.
+    Stopped,
+    /// A [`Fault`] killed the source.
+    Killed,
+}
+
+/// What the destination said on main's other direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// The values of all PONGs.
+    pub pongs: Vec<u32>,
+    /// How many SWITCHOVER_ACKs came.
+    pub switchover_acks: u32,
+    /// SHUT.
+    pub shut: Option<Shut>,
+    /// The first wrong reply.
+    pub bad: Option<String>,
+    /// Everything was written.
+    all_sent: bool,
+}
+
+/// The destination's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shut {
+    /// 0 is success.
+    pub value: u32,
+    /// It came before everything was sent. With 0 that is how guests get lost: a newer source then
+    /// completes without waiting.
+    pub early: bool,
+}
+
+/// Sends a whole migration and waits for its outcome.
+///
+/// Blocks until the end; [`Stop`] ends it from another thread, and `progress` can be read
+/// meanwhile.
+#[must_use]
+pub fn send(plan: &Plan, target: &Target, options: &SendOptions, progress: &Progress) -> Outcome {
+    let start = Instant::now();
+    let run = Run::new(options, progress);
+    match target.connect() {
+        Ok(fd) => drive(plan, target, options, &run, Socket::new(Stream::Main, fd, &run)),
+        Err(error) => run.lost(Stream::Main, &error),
+    }
+    let (end, replies) = run.into_end();
+    let end = match end {
+        _ if options.stop.is_stopped() && end != Some(End::Completed) => End::Stopped,
+        Some(end) => end,
+        None => unreachable!("a run that was driven has an end"),
+    };
+    Outcome { end, replies, elapsed: start.elapsed(), bytes: progress.bytes() }
+}
+
+fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, main: Socket) {
+    let channels = usize::from(plan.config().channels);
+    let threads = match options.threads {
+        _ if !options.faults.is_empty() => channels,
+        Some(threads) => threads.clamp(1, channels.max(1)),
+        None => channels.min(THREADS),
+    };
+    thread::scope(|scope| {
+        let (queues, receivers) = Queues::new(if channels == 0 { 0 } else { threads });
+        let serving: Vec<_> = receivers
+            .into_iter()
+            .enumerate()
+            .map(|(index, steps)| {
+                thread::Builder::new()
+                    .name(format!("send-{index}"))
+                    .spawn_scoped(scope, move || channels::serve(&steps, plan, target, run))
+                    .expect("a thread for the channels")
+            })
+            .collect();
+        let config = plan.config();
+        let asked =
+            Asked { return_path: config.return_path, switchover_ack: config.switchover_ack };
+        if let Some(reader) = main.reader() {
+            thread::Builder::new()
+                .name("send-replies".to_owned())
+                .spawn_scoped(scope, move || {
+                    return_path::read(&reader, &config.form, asked, run);
+                })
+                .expect("a thread for the return path");
+        }
+        let mut main_stream = MainStream { plan, options, run, main, encoded: Vec::new() };
+        main_stream.send_all(queues);
+        // The queues are closed: every thread ends once its last step is written.
+        let sockets: Vec<Socket> = serving
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a channel's thread panicked"))
+            .collect();
+        main_stream.conclude();
+        // Only now may the connections close, as a source closes them: at its end. Shutting them
+        // down also wakes the reader of replies.
+        options.stop.shut_down_all();
+        drop(sockets);
+    });
+}
+
+/// The caller's thread: goes through the script and writes main.
+struct MainStream<'a> {
+    plan: &'a Plan,
+    options: &'a SendOptions,
+    run: &'a Run<'a>,
+    main: Socket,
+    encoded: Vec<u8>,
+}
+
+impl MainStream<'_> {
+    fn send_all(&mut self, queues: Queues) {
+        let mut pace = self.options.bytes_per_second.map(Pace::new);
+        let mut syncs = vec![0; 256];
+        let kill_at = self.options.faults.iter().find_map(|fault| match fault {
+            Fault::KillAtStep { step } => Some(*step),
+            _ => None,
+        });
+        let mut script = self.plan.script();
+        let mut step = 0;
+        while let Some(op) = script.next() {
+            if self.run.is_over() {
+                return;
+            }
+            if kill_at == Some(step) {
+                return self.run.kill();
+            }
+            step += 1;
+            self.run.progress().set_round(script.round());
+            if let Some(pace) = &mut pace {
+                pace.wait(self.plan.encoded_bytes(&op), || self.run.is_over());
+            }
+            let going = match op {
+                Op::Init { channel } => queues.push(channel, Step::Init(channel)),
+                Op::Packet(mut packet) => {
+                    let channel = packet.channel;
+                    if packet.sync {
+                        let nth = syncs[usize::from(channel)];
+                        syncs[usize::from(channel)] += 1;
+                        let skipped = Fault::SkipSync { channel, sync: nth };
+                        packet.sync = !self.options.faults.contains(&skipped);
+                        if !packet.sync && packet.pages.is_empty() {
+                            continue;
+                        }
+                    }
+                    queues.push(channel, Step::Packet(packet))
+                }
+                Op::AwaitShut => true, // everything is written first: conclude()
+                op => self.main_step(&op),
+            };
+            if !going {
+                return;
+            }
+        }
+    }
+
+    /// A step of main; false when the run cannot go on.
+    fn main_step(&mut self, op: &Op) -> bool {
+        match op {
+            Op::AwaitChannels => {
+                let channels = usize::from(self.plan.config().channels);
+                self.wait(None, "channels", |state| {
+                    (state.channels_ready == channels).then_some(true)
+                })
+            }
+            Op::AwaitSwitchoverAck => {
+                let limit = self.options.reply_timeout;
+                self.wait(limit, "SWITCHOVER_ACK", |state| {
+                    (state.replies.switchover_acks > 0).then_some(true)
+                })
+            }
+            op => {
+                self.encoded.clear();
+                let stream = self.plan.encode(op, &mut self.encoded);
+                debug_assert_eq!(stream, Some(Stream::Main));
+                let written = self.main.write(&self.encoded, &[], self.run);
+                if let Err(error) = &written {
+                    self.run.lost(Stream::Main, error);
+                }
+                written.is_ok()
+            }
+        }
+    }
+
+    /// Everything is written, or the run is over: finds out how it ended.
+    fn conclude(&mut self) {
+        if self.run.is_over() {
+            self.run.end(End::Stopped);
+            return;
+        }
+        let return_path = self.plan.config().return_path;
+        let end = self.run.change(|state| {
+            state.replies.all_sent = true;
+            if return_path { None } else { Some(End::Completed) }
+        });
+        if let Some(end) = end {
+            return self.run.end(end);
+        }
+        let verdict = self.run.wait(self.options.reply_timeout, |state| {
+            let verdict = state.replies.verdict();
+            verdict.or_else(|| state.replies_over.then_some(End::Unanswered))
+        });
+        self.run.end(match verdict {
+            Waited::Ready(end) => end,
+            Waited::TimedOut => End::TimedOut { awaited: "SHUT" },
+            Waited::Over => End::Stopped,
+        });
+    }
+
+    fn wait(
+        &self,
+        limit: Option<Duration>,
+        awaited: &'static str,
+        ready: impl Fn(&run::State) -> Option<bool>,
+    ) -> bool {
+        // A destination that is gone will answer nothing any more.
+        let ready = |state: &run::State| ready(state).or(state.replies_over.then_some(false));
+        match self.run.wait(limit, ready) {
+            Waited::Ready(true) => true,
+            Waited::Ready(false) => {
+                let verdict = self.run.change(|state| state.replies.verdict());
+                self.run.end(verdict.unwrap_or(End::Unanswered));
+                false
+            }
+            Waited::Over => false,
+            Waited::TimedOut => {
+                self.run.end(End::TimedOut { awaited });
+                false
+            }
+        }
+    }
+}
+
+/// Threads for the channels unless told otherwise: more do not send faster, and each has a buffer
+/// of one packet.
+const THREADS: usize = 16;

@@ -1,0 +1,129 @@
+//! Where the destination listens, and how one more connection to it is made.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::TcpStream,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    str::FromStr,
+    sync::Mutex,
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
+
+/// A destination.
+#[derive(Debug)]
+pub enum Target {
+    /// TCP: a name or an address, tried in the resolver's order.
+    Tcp {
+        /// The host; IPv6 without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A socket of another virtual machine or of the host.
+    Vsock {
+        /// Whose socket.
+        cid: u32,
+        /// Which one.
+        port: u32,
+    },
+    /// Sockets that are connected already: main first, then one for each channel, taken in the
+    /// order in which channels connect.
+    Connected(Mutex<VecDeque<OwnedFd>>),
+}
+
+impl Target {
+    /// Sockets that are connected already, main first.
+    #[must_use]
+    pub fn connected(sockets: impl IntoIterator<Item = OwnedFd>) -> Self {
+        Self::Connected(Mutex::new(sockets.into_iter().collect()))
+    }
+
+    /// Makes one more connection.
+    ///
+    /// # Errors
+    /// What the system says; `NotConnected` when no connected socket is left.
+    pub(super) fn connect(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port))?;
+                // As QEMU does: what is written goes out.
+                stream.set_nodelay(true)?;
+                Ok(stream.into())
+            }
+            Self::Unix(path) => Ok(UnixStream::connect(path)?.into()),
+            Self::Vsock { cid, port } => {
+                let fd =
+                    socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+                connect(fd.as_raw_fd(), &VsockAddr::new(*cid, *port))?;
+                Ok(fd)
+            }
+            Self::Connected(sockets) => {
+                let next = sockets.lock().expect("nobody panics while taking a socket").pop_front();
+                next.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
+            }
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    /// Reads `tcp:HOST:PORT`, `tcp:[IPV6]:PORT`, `unix:PATH`, `vsock:CID:PORT`.
+    fn from_str(uri: &str) -> Result<Self, TargetError> {
+        let bad = || TargetError { uri: uri.to_owned() };
+        let (scheme, rest) = uri.split_once(':').ok_or_else(bad)?;
+        match scheme {
+            "tcp" => {
+                let (host, port) = rest.rsplit_once(':').ok_or_else(bad)?;
+                let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+                let host = if host.is_empty() { "localhost" } else { host };
+                let port = port.parse().map_err(|_| bad())?;
+                Ok(Self::Tcp { host: host.to_owned(), port })
+            }
+            "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
+            "vsock" => {
+                let (cid, port) = rest.split_once(':').ok_or_else(bad)?;
+                let (cid, port) = (cid.parse(), port.parse());
+                Ok(Self::Vsock { cid: cid.map_err(|_| bad())?, port: port.map_err(|_| bad())? })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// A URI that names no destination this source can reach.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{uri:?} is no destination; allowed are tcp:HOST:PORT, unix:PATH and vsock:CID:PORT")]
+pub struct TargetError {
+    /// The URI.
+    pub uri: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_are_read_as_qemu_reads_them() {
+        let tcp = |uri: &str| match uri.parse() {
+            Ok(Target::Tcp { host, port }) => (host, port),
+            other => panic!("{uri}: {other:?}"),
+        };
+        assert_eq!(tcp("tcp:127.0.0.1:4444"), ("127.0.0.1".to_owned(), 4444));
+        assert_eq!(tcp("tcp:[::1]:1"), ("::1".to_owned(), 1));
+        assert_eq!(tcp("tcp::5"), ("localhost".to_owned(), 5));
+        assert!(matches!("unix:/a:b".parse(), Ok(Target::Unix(path)) if path == *"/a:b"));
+        assert!(matches!("vsock:2:99".parse(), Ok(Target::Vsock { cid: 2, port: 99 })));
+        for bad in ["", "tcp", "tcp:host", "tcp:host:70000", "unix:", "vsock:x:1", "rdma:a:1"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use landfall_pagepool::{Hugepages, Numa};
+use landfall_qmp::MonitorAddress;
+use landfall_receiver::settings::QemuVersion;
+
+use crate::sizes;
+
+/// A stand-in for the destination of a QEMU live migration.
+///
+/// A real QEMU source migrates into it unchanged; it receives RAM as fast as
+/// this machine can, keeps it whole, and says where the time went.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// More log on stderr; twice for debugging
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// No progress and no table; errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Receive a migration: the destination
+    Receive(Box<ReceiveArguments>),
+    /// Receiver and synthetic source together over loopback: no privileges, no QEMU
+    Demo(DemoArguments),
+    /// A synthetic source, to landfall or to a real QEMU
+    Send(SendArguments),
+    /// Compare two RAM images: run directories or raw files
+    Verify(VerifyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveArguments {
+    /// tcp:HOST:PORT (several for several NICs), unix:PATH, vsock:CID:PORT, fd:N, or defer, to
+    /// wait for migrate-incoming on QMP
+    #[arg(required = true, value_name = "URI")]
+    pub(crate) uris: Vec<String>,
+    /// Multifd channels, 0 for none; without it from QMP, else derived from who connects
+    #[arg(long, value_name = "N")]
+    pub(crate) multifd: Option<u8>,
+    /// Where pages go: guest RAM, or nowhere (measures source and network alone; the source
+    /// then keeps its guest)
+    #[arg(long, value_enum, default_value_t = SinkOption::Ram)]
+    pub(crate) sink: SinkOption,
+    #[command(flatten)]
+    pub(crate) host: HostArguments,
+    /// Use a run directory: RAM blocks as files in DIR/ram, with run.json, configuration,
+    /// device-state and vmdesc.json
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "dump"])]
+    pub(crate) mem_path: Option<PathBuf>,
+    /// Write the same directory from anonymous memory after the run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dump: Option<PathBuf>,
+    /// Put a BLAKE3 hash of each RAM block into the JSON
+    #[arg(long)]
+    pub(crate) digest: bool,
+    /// A QMP monitor, in the syntax of QEMU's -qmp: unix:PATH,server=on,wait=off; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) qmp: Vec<MonitorAddress>,
+    /// The QEMU whose greeting, tables and texts QMP imitates: 7.2, 10.0 or 11.1
+    #[arg(long, value_name = "VERSION", default_value = "10.0")]
+    pub(crate) qemu_version: QemuVersion,
+    /// The guest's name, for query-name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The guest's UUID: channels with another are refused
+    #[arg(long)]
+    pub(crate) uuid: Option<uuid::Uuid>,
+    /// Write the report of each run to FILE, replaced atomically; - is stdout and moves the
+    /// table to stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Append the report of each run to FILE, one line each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_lines: Option<PathBuf>,
+    /// A line of figures every SECS seconds where stderr is no terminal
+    #[arg(short = 'i', long = "interval", value_name = "SECS", value_parser = seconds)]
+    pub(crate) interval: Option<Duration>,
+    /// Nothing for so long inside a handshake, header, packet or section, or at a sync point, is
+    /// an error
+    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "60")]
+    pub(crate) stall_timeout: Duration,
+    /// Nothing for so long anywhere is an error; off without it
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) idle_timeout: Option<Duration>,
+    /// A run may last so long from its first connection
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) max_time: Option<Duration>,
+    /// Who may connect, as 10.0.0.0/8; repeatable; everybody without it
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow: Vec<IpNet>,
+}
+
+/// Memory and threads.
+#[derive(Debug, Args)]
+pub(crate) struct HostArguments {
+    /// Guest memory to map and prefault before the listener opens, as 64G
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "0")]
+    pub(crate) pool: u64,
+    /// Which pages to use: auto takes the best there is and says what it got; 1G, 2M, thp, off
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) hugepages: Hugepages,
+    /// NUMA nodes of guest memory: NODE[,NODE], interleave, or local
+    #[arg(long, value_name = "NODES", default_value = "local")]
+    pub(crate) numa: Numa,
+    /// Refuse guests with more RAM; without it 90 % of available memory and free hugepages
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) max_ram: Option<u64>,
+    /// Reader threads, one ring each; without it one per channel, up to the CPUs and 8
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) readers: Option<u8>,
+    /// CPUs to pin readers to, as 0-3,8; without it those of the listener's NIC node, else all
+    /// that are allowed
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    pub(crate) cpus: Option<CpuList>,
+}
+
+/// CPU numbers in the order given.
+#[derive(Clone, Debug)]
+pub(crate) struct CpuList(pub(crate) Vec<usize>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SinkOption {
+    Ram,
+    Discard,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// RAM of the synthetic guest
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "2G")]
+    pub(crate) ram: u64,
+    /// Multifd channels
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) multifd: u8,
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+    #[command(flatten)]
+    pub(crate) host: HostArguments,
+}
+
+/// What the synthetic guest does.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// Content, dirty pages and channels follow from this number
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Rounds over memory, the first included
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) rounds: u32,
+    /// Share of pages dirtied between rounds, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) dirty: u8,
+    /// Share of zero pages, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) zero: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArguments {
+    /// tcp:HOST:PORT or unix:PATH of a destination
+    #[arg(value_name = "URI")]
+    pub(crate) uri: String,
+    /// RAM of the synthetic guest
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "1G")]
+    pub(crate) ram: u64,
+    /// Multifd channels, 0 for none
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) multifd: u8,
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+    /// Send without a return path: the source then waits for nobody
+    #[arg(long)]
+    pub(crate) no_return_path: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// A run directory, or the raw file of one block
+    pub(crate) a: PathBuf,
+    /// What to compare it with
+    pub(crate) b: PathBuf,
+    /// Compare only this block, with FILE standing for it where a side is no run directory;
+    /// repeatable
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) block: Vec<String>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be more than 0 seconds".to_owned())
+}
+
+fn cpu_list(text: &str) -> Result<CpuList, String> {
+    let number = |part: &str| part.parse::<usize>().map_err(|_| format!("'{part}' is no CPU"));
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if last < first || last >= CPUS_MAX {
+            return Err(format!("'{part}' is no range of CPUs"));
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(CpuList(cpus))
+}
+
+/// `CPU_SETSIZE` of the C library.
+const CPUS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn cpu_lists_have_ranges() {
+        assert_eq!(cpu_list("0-2,8").unwrap().0, [0, 1, 2, 8]);
+        for wrong in ["", "a", "3-1", "0-", "99999"] {
+            assert!(cpu_list(wrong).is_err(), "{wrong}");
+        }
+    }
+}
