@@ -169,7 +169,7 @@ impl Guest {
     /// Writes the bytes of a page.
     ///
     /// # Panics
-    /// When `out` is not exactly one page; when an image shrank or cannot be read any more.
+    /// When `out` is not exactly one page.
     #[inline]
     pub fn fill(&self, block: u16, page: PageRef, out: &mut [u8]) {
         match &self.images {
@@ -177,6 +177,12 @@ impl Guest {
             Some(images) => images.read(block, page.page, out),
             None => self.content.fill(block, page.page, page.generation, out),
         }
+    }
+
+    /// The first image that could not be read: what was sent of it since then is zero.
+    #[must_use]
+    pub fn image_error(&self) -> Option<&ConfigError> {
+        self.images.as_ref()?.error()
     }
 
     /// Whether `found` is what [`Guest::expected`] says of the page.

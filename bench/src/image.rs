@@ -1,12 +1,17 @@
 //! A guest whose RAM comes from files in place of the seed.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
+use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::OnceLock};
 
 use crate::{config::ConfigError, guest::is_zero};
 
 /// One file per RAM block.
 #[derive(Debug)]
-pub(crate) struct Images(Vec<Image>);
+pub(crate) struct Images {
+    files: Vec<Image>,
+    /// The first read that failed. A page is asked for deep inside the script, where there is
+    /// nobody to tell: it is zero then, and whoever drives the script looks here.
+    error: OnceLock<ConfigError>,
+}
 
 #[derive(Debug)]
 struct Image {
@@ -21,15 +26,19 @@ impl Images {
             Ok(file) => Ok(Image { path: path.clone(), file }),
             Err(error) => Err(ConfigError::Image { path: path.clone(), reason: error.to_string() }),
         };
-        paths.iter().map(open).collect::<Result<_, _>>().map(Self)
+        let files = paths.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { files, error: OnceLock::new() })
     }
 
-    /// Reads a page; what lies behind the end of the file is zero.
-    ///
-    /// # Panics
-    /// When the file cannot be read: a source that cannot read its guest's RAM cannot go on.
+    /// The first read that failed.
+    pub(crate) fn error(&self) -> Option<&ConfigError> {
+        self.error.get()
+    }
+
+    /// Reads a page; what lies behind the end of the file is zero, and so is what cannot be read:
+    /// then [`Images::error`] says so.
     pub(crate) fn read(&self, block: u16, page: u64, out: &mut [u8]) {
-        let image = &self.0[usize::from(block)];
+        let image = &self.files[usize::from(block)];
         let start = page * out.len() as u64;
         let mut filled = 0;
         while filled < out.len() {
@@ -37,7 +46,11 @@ impl Images {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => panic!("image {}: {error}", image.path.display()),
+                Err(error) => {
+                    let (path, reason) = (image.path.clone(), error.to_string());
+                    self.error.get_or_init(|| ConfigError::Image { path, reason });
+                    break;
+                }
             }
         }
         out[filled..].fill(0);
@@ -69,6 +82,16 @@ mod tests {
         images.read(0, 2, &mut page);
         assert_eq!((page[903], page[904]), (7, 0));
         assert!(images.is_zero(0, 3, 4096));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_remembered() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // A directory opens like a file and refuses to be read.
+        let images = Images::open(&[dir.path().to_owned()]).expect("opened");
+        assert!(images.error().is_none());
+        assert!(images.is_zero(0, 0, 4096));
+        assert!(images.error().is_some());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! Reading order: [`config`] says what a migration is, [`guest`] what its pages hold, [`script`] in
 //! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
-//! sockets, [`verify`] checks what arrived against the seed.
+//! sockets, [`mod@verify`] checks what arrived against the seed.
 //!
 //! Nothing here knows the receiver: encoders are written from the wire's tables and golden bytes,
 //! so that a mistake in one is not repeated in the other.
 
+pub mod ceiling;
 pub mod config;
 mod content;
 mod devices;

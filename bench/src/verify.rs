@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    config::ConfigError,
     guest::{Expected, PageRef},
     plan::Plan,
 };
@@ -31,6 +32,9 @@ pub enum VerifyError {
     /// The first byte that differs, in the order of blocks and offsets.
     #[error("{0}")]
     Different(Difference),
+    /// A file that stands for the guest's RAM cannot be read.
+    #[error(transparent)]
+    Image(ConfigError),
     /// The memory cannot be read.
     #[error("RAM block {block:?} at byte {offset}: {error}")]
     Read {
@@ -120,6 +124,9 @@ where
         }
         work();
     });
+    if let Some(error) = guest.image_error() {
+        return Err(VerifyError::Image(error.clone()));
+    }
     match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, error)) => Err(error),
         None => Ok(Verified {

@@ -6,8 +6,12 @@ mod naive;
 use std::{
     collections::HashMap,
     io::{Read, Write as _},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixListener,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Release},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -60,14 +64,28 @@ impl Destination {
         (Self { listener }, Target::Tcp { host: "127.0.0.1".to_owned(), port })
     }
 
-    /// Takes `connections` and reads each to its end.
-    fn receive(self, connections: usize, main_bytes: usize, answer: Answer) -> Received {
-        let readers: Vec<_> = (0..connections)
-            .map(|_| {
-                let (socket, _) = self.listener.accept().expect("a connection");
-                thread::spawn(move || read_one(socket, main_bytes, answer))
-            })
-            .collect();
+    /// The next connection; `None` once the source is `done` and none is left.
+    fn accept(&self, done: &AtomicBool) -> Option<TcpStream> {
+        self.listener.set_nonblocking(true).expect("told so");
+        loop {
+            let was_done = done.load(Acquire);
+            match self.listener.accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(false).expect("told so");
+                    return Some(socket);
+                }
+                Err(_) if was_done => return None,
+                Err(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Takes every connection and reads each to its end.
+    fn receive(&self, done: &AtomicBool, main_bytes: usize, answer: Answer) -> Received {
+        let mut readers = Vec::new();
+        while let Some(socket) = self.accept(done) {
+            readers.push(thread::spawn(move || read_one(socket, main_bytes, answer)));
+        }
         let mut main = Vec::new();
         let mut channels = HashMap::new();
         for reader in readers {
@@ -118,11 +136,12 @@ fn read_one(mut socket: TcpStream, main_bytes: usize, answer: Answer) -> Vec<u8>
 
 fn run(plan: &Plan, answer: Answer, options: &SendOptions) -> (Outcome, Received) {
     let (destination, target) = Destination::new();
-    let connections = 1 + usize::from(plan.config().channels);
+    let done = AtomicBool::new(false);
     let main_bytes = plan.sent().main_bytes as usize;
     thread::scope(|scope| {
-        let receiving = scope.spawn(move || destination.receive(connections, main_bytes, answer));
+        let receiving = scope.spawn(|| destination.receive(&done, main_bytes, answer));
         let outcome = send(plan, &target, options, &Progress::new());
+        done.store(true, Release);
         (outcome, receiving.join().expect("the destination"))
     })
 }
@@ -187,14 +206,14 @@ fn the_destination_decides_where_there_is_a_return_path() {
 #[test]
 fn an_early_shut_is_seen_as_early() {
     let new = plan(1, |_| {});
-    let (outcome, _) = run(&new, Answer::ShutAtOnce(0), &SendOptions::default());
+    // Slow enough that the answer is there before the end.
+    let options = SendOptions { bytes_per_second: Some(16 << 20), ..SendOptions::default() };
+    let (outcome, _) = run(&new, Answer::ShutAtOnce(0), &options);
     assert_eq!(outcome.end, End::Completed, "the guest would be lost");
     assert_eq!(outcome.replies.shut, Some(Shut { value: 0, early: true }));
     let old = plan(1, |config| {
         config.speak_as(Version::new(7, 2), "pc-q35-7.2").expect("a version");
     });
-    // Slow enough that the answer is there before the end.
-    let options = SendOptions { bytes_per_second: Some(4 << 20), ..SendOptions::default() };
     let (outcome, _) = run(&old, Answer::ShutAtOnce(3), &options);
     assert_eq!(outcome.end, End::Failed { shut: 3 });
 }
@@ -304,14 +323,11 @@ fn stop_ends_a_run_that_nobody_reads() {
 fn a_destination_that_goes_away_is_noticed() {
     let plan = plan(2, |config| config.blocks[0].bytes = 64 << 20);
     let (destination, target) = Destination::new();
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(move || {
-            for _ in 0..3 {
-                let (socket, _) = destination.listener.accept().expect("a connection");
-                socket.shutdown(Shutdown::Both).expect("shut down");
-            }
-        });
+        scope.spawn(|| while destination.accept(&done).is_some() {});
         let outcome = send(&plan, &target, &SendOptions::default(), &Progress::new());
+        done.store(true, Release);
         let lost = matches!(outcome.end, End::ConnectionLost { .. } | End::Unanswered);
         assert!(lost, "{outcome:?}");
     });
@@ -334,4 +350,54 @@ fn the_pace_is_kept() {
     let (outcome, _) = run(&plan, Answer::Shut(0), &options);
     assert!(outcome.elapsed >= Duration::from_millis(200), "{:?}", outcome.elapsed);
     assert_eq!(outcome.end, End::Completed);
+}
+
+#[test]
+fn a_channel_may_come_late_or_never() {
+    let plan = plan(2, |config| {
+        config.speak_as(Version::new(7, 2), "pc-q35-7.2").expect("a version");
+    });
+    let whole = Wire::of(&plan);
+    let with = |fault| {
+        let options = SendOptions { faults: vec![fault], ..SendOptions::default() };
+        run(&plan, Answer::Shut(0), &options)
+    };
+    let delay = Duration::from_millis(60);
+    let (outcome, (_, channels)) = with(Fault::LateConnect { channel: 1, delay });
+    assert!(outcome.elapsed >= delay && channels[&1] == whole.channels[1]);
+    let (outcome, (main, channels)) = with(Fault::NeverConnect { channel: 1 });
+    assert_eq!(outcome.end, End::Completed);
+    assert!(main == whole.main && !channels.contains_key(&1));
+    let (outcome, (main, _)) = with(Fault::KillAtStep { step: 9 });
+    assert_eq!(outcome.end, End::Killed);
+    assert!(whole.main.starts_with(&main) && main.len() < whole.main.len());
+}
+
+#[test]
+fn a_slow_stream_still_carries_every_byte() {
+    let plan = plan(2, |_| {});
+    let whole = Wire::of(&plan);
+    let after_bytes = whole.channels[1].len() as u64 - 1340;
+    let how = Cut::Slow { bytes: 100, pause: Duration::from_millis(2) };
+    let fault = Fault::Cut { stream: Stream::Channel(1), after_bytes, how };
+    let options = SendOptions { faults: vec![fault], ..SendOptions::default() };
+    let (outcome, (_, channels)) = run(&plan, Answer::Shut(0), &options);
+    assert_eq!(outcome.end, End::Completed);
+    assert!(channels[&1] == whole.channels[1]);
+    assert!(outcome.elapsed >= Duration::from_millis(20), "{:?}", outcome.elapsed);
+}
+
+#[test]
+fn a_file_can_stand_for_the_guests_memory() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    let image: Vec<u8> = (0..6 << 20).map(|at: u32| (at / 4096 % 7 * (at % 251)) as u8).collect();
+    file.write_all(&image).expect("written");
+    let plan = plan(2, |config| config.images = vec![file.path().to_owned()]);
+    let wire = Wire::of(&plan);
+    let arrived = naive::receive(&plan, &wire, |_| 0);
+    assert!(arrived.ram.blocks[0].1 == image);
+    assert!(plan.sent().pages.zero > 0, "every seventh page is zero");
+    let (outcome, (_, channels)) = run(&plan, Answer::Shut(0), &SendOptions::default());
+    assert_eq!(outcome.end, End::Completed);
+    assert!(channels[&1] == wire.channels[1]);
 }

@@ -160,16 +160,15 @@ impl Pool {
     ///
     /// # Errors
     /// Requests that are no blocks, and more address space than there is.
-    pub fn sketch(
-        &self,
-        blocks: &[BlockRequest],
-        page_bytes: u32,
-    ) -> Result<RamBlocks, PoolError> {
+    pub fn sketch(&self, blocks: &[BlockRequest], page_bytes: u32) -> Result<RamBlocks, PoolError> {
         RamBlocks::check(blocks, page_bytes)?;
         let sizes: Vec<u64> = blocks.iter().map(|block| block.bytes).collect();
         let bytes = packed(&sizes)?;
-        let mapping = Mapping::unreserved(bytes)
-            .map_err(|source| PoolError::Map { what: "address space", bytes, source })?;
+        let mapping = Mapping::unreserved(bytes).map_err(|source| PoolError::Map {
+            what: "address space",
+            bytes,
+            source,
+        })?;
         let mut rooms = [Room { bytes, used: 0 }];
         let mut slots = vec![None; sizes.len()];
         carve::fit(&mut rooms, &sizes, &mut slots);

@@ -66,7 +66,9 @@ impl<C> Arrivals<C> {
                 Verdict::Fatal(too_many(init.channel_id, count))
             } else {
                 let Init { uuid, channel_id } = init;
-                Verdict::Stray(format!("Init of channel {channel_id}, UUID {uuid}, is not of this run"))
+                Verdict::Stray(format!(
+                    "Init of channel {channel_id}, UUID {uuid}, is not of this run"
+                ))
             };
         }
         if self.inits.len() >= INITS_MAX {
@@ -113,7 +115,8 @@ impl<C> Arrivals<C> {
 
     /// The largest number of ids from 0 without a gap under one UUID.
     pub fn contiguous(&self) -> usize {
-        self.best().map_or(0, |(_, ids)| ids.iter().zip(0u8..).take_while(|(id, n)| *id == n).count())
+        self.best()
+            .map_or(0, |(_, ids)| ids.iter().zip(0u8..).take_while(|(id, n)| *id == n).count())
     }
 
     /// True if some UUID has exactly the ids 0 to n - 1, n at least 1.

@@ -12,7 +12,8 @@ use crate::error::{Family, RunError};
 use crate::place::{self, Run};
 use crate::stats::{BlockCounters, ChannelCounters, ChannelPhase};
 use crate::wire::{
-    Compression, INIT_BYTES, PACKET_START_BYTES, PacketHeader, PacketKind, PacketStart, PageBytes, WireError,
+    Compression, INIT_BYTES, PACKET_START_BYTES, PacketHeader, PacketKind, PacketStart, PageBytes,
+    WireError,
 };
 
 /// The id by which a channel introduced itself: 0 to 254.

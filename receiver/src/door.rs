@@ -96,9 +96,7 @@ impl Door {
         let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         let listening = self.listeners.poll_fds().len();
         fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
-        fds.extend(
-            self.newcomers.iter().map(|one| PollFd::new(one.fd.as_fd(), PollFlags::POLLIN)),
-        );
+        fds.extend(self.newcomers.iter().map(|one| PollFd::new(one.fd.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::from(TICK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(RunError::host("poll", error)),
@@ -201,7 +199,9 @@ impl Door {
             return;
         }
         let gone = arrivals.drop_channels(|connection| {
-            let flags = PollFlags::from_bits_retain(libc::POLLRDHUP) | PollFlags::POLLHUP | PollFlags::POLLERR;
+            let flags = PollFlags::from_bits_retain(libc::POLLRDHUP)
+                | PollFlags::POLLHUP
+                | PollFlags::POLLERR;
             let mut fds = [PollFd::new(connection.fd.as_fd(), flags)];
             poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
         });

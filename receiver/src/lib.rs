@@ -18,9 +18,9 @@ pub mod migration;
 pub mod monitor;
 pub mod phases;
 pub mod place;
-pub mod report;
 pub mod reader;
 pub mod receiver;
+pub mod report;
 #[allow(unsafe_code, reason = "the kernel writes where we tell it: docs/unsafe.md#ring")]
 pub mod ring;
 pub mod run;

@@ -75,10 +75,10 @@ impl Reader {
         let thread = thread::Builder::new()
             .name(format!("reader-{index}"))
             .spawn(move || {
-                if let Some(id) = cpu {
-                    if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
-                        tracing::warn!("reader {index} could not be pinned to CPU {id}");
-                    }
+                if let Some(id) = cpu
+                    && !core_affinity::set_for_current(core_affinity::CoreId { id })
+                {
+                    tracing::warn!("reader {index} could not be pinned to CPU {id}");
                 }
                 run.readers[index].enter_thread();
                 let mut report = ReaderReport::default();
@@ -166,9 +166,12 @@ impl<'run> Loop<'run> {
             let now = now_ns();
             counters.enters.add(1);
             counters.placing_ns.add(entered_ns - left_ns);
-            counters.enter_ns.add(now - entered_ns);
+            // Before it has a channel a reader waits for nothing.
+            if !self.channels.is_empty() {
+                counters.enter_ns.add(now - entered_ns);
+            }
             left_ns = now;
-            while let Some(completion) = self.ring.next() {
+            while let Some(completion) = self.ring.completion() {
                 counters.completions.add(1);
                 match completion.operation {
                     Operation::Header(slot) => self.header(slot, completion, now, latencies)?,
@@ -187,15 +190,15 @@ impl<'run> Loop<'run> {
 
     /// Takes orders, and the release of sync points; false when it is over.
     fn obey(&mut self, now: u64, latencies: &mut Latencies) -> Result<bool, RunError> {
-        if self.run.is_stopping() {
-            return Ok(false);
-        }
-        while let Ok(order) = self.inbox.try_recv() {
+        let mut stop = self.run.is_stopping();
+        while let (false, Ok(order)) = (stop, self.inbox.try_recv()) {
             match order {
                 Order::Attach(attach) => self.attach(attach, now),
-                Order::Stop => return Ok(false),
+                Order::Stop => stop = true,
             }
         }
+        // The release of the last sync point and the end come together: first
+        // things first, or the report would lack the wait for it.
         let passed = self.run.sync().map_or(0, |sync| sync.passed());
         for slot in 0..self.channels.len() {
             let attached = &mut self.channels[slot];
@@ -207,7 +210,7 @@ impl<'run> Loop<'run> {
                 self.go_on(slot, now);
             }
         }
-        Ok(true)
+        Ok(!stop)
     }
 
     fn attach(&mut self, attach: Attach, now: u64) {
@@ -262,7 +265,8 @@ impl<'run> Loop<'run> {
             // Its pages were not whole; they will be armed again.
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
                 if !matches!(channel.want(), Want::SyncPoint(_)) && !self.ring.is_busy(slot) {
-                    self.go_on(slot, now);
+                    let since_ns = attached.since_ns;
+                    self.go_on(slot, since_ns);
                 }
                 Ok(())
             }
@@ -275,10 +279,8 @@ impl<'run> Loop<'run> {
                 Ok(())
             }
             Ok(bytes) => {
-                let tally = Tally {
-                    channel: &reader.counters,
-                    blocks: self.run.reader_blocks(self.index),
-                };
+                let tally =
+                    Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
                 let ram = self.run.ram().expect("RAM is known before channels");
                 channel.take_header(self.ring.header(slot, bytes), ram, tally)?;
                 reader.counters.last_activity_ns.set(now);
@@ -312,15 +314,15 @@ impl<'run> Loop<'run> {
             Ok(0) => return Err(channel.end().expect_err("pages are missing").into()),
             Ok(bytes) => bytes as u64,
         };
-        let tally =
-            Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
+        let tally = Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
         let ram = self.run.ram().expect("RAM is known before channels");
         channel.take_pages(bytes, ram, tally);
         reader.counters.last_activity_ns.set(now);
         if let Want::Pages { .. } = channel.want() {
             // Short. The header linked behind it is cancelled; go on after that.
             if !self.ring.is_busy(slot) {
-                self.go_on(slot, now);
+                let since_ns = attached.since_ns;
+                self.go_on(slot, since_ns);
             }
             return Ok(());
         }

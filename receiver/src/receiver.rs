@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use landfall_pagepool::{MemoryConfig, MemoryReport, Pool};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -93,8 +93,6 @@ pub struct Migration {
     pub features: RingFeatures,
     /// Guest memory as of now, or as of the end.
     pub memory: Arc<Mutex<MemoryReport>>,
-    /// CPU time of the whole process when the listener opened.
-    pub cpu_before: crate::stats::CpuUse,
     ended: OnceLock<Ended>,
     done: (Mutex<bool>, Condvar),
 }
@@ -175,7 +173,8 @@ impl Receiver {
 
     /// The CPUs that readers are pinned to, one for each reader.
     pub fn reader_cpus(&self, channels: Option<u8>) -> Vec<Option<usize>> {
-        let allowed = if self.config.cpus.is_empty() { allowed_cpus() } else { self.config.cpus.clone() };
+        let allowed =
+            if self.config.cpus.is_empty() { allowed_cpus() } else { self.config.cpus.clone() };
         let most = channels.map_or(CHANNELS_MAX, |count| usize::from(count).max(1));
         let default = allowed.len().min(READERS_DEFAULT_MAX).min(most).max(1);
         let readers = self.config.readers.unwrap_or(default).min(CHANNELS_MAX);
@@ -217,8 +216,7 @@ impl Receiver {
         handed_over: &mut dyn FnMut(&str) -> Option<OwnedFd>,
     ) -> Result<Arc<Migration>, StartError> {
         let mut runs = lock(&self.starting);
-        let busy = |last: &Arc<Migration>| last.ended().is_none();
-        if self.current().as_ref().is_some_and(busy) {
+        if self.current().is_some_and(|last| last.ended().is_none()) {
             return Err(StartError::Busy);
         }
         let channels = match incoming.channels {
@@ -231,14 +229,13 @@ impl Receiver {
             return Err(StartError::SingleChannel);
         }
         let listeners = Listeners::bind(addresses, handed_over)?;
+        self.let_go_of_last()?;
         let cpus = self.reader_cpus(incoming.channels);
         let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus)?);
         let readers = cpus
             .iter()
             .enumerate()
-            .map(|(index, &cpu)| {
-                Reader::start(Arc::clone(&run), index, cpu, self.features)
-            })
+            .map(|(index, &cpu)| Reader::start(Arc::clone(&run), index, cpu, self.features))
             .collect::<Result<Vec<_>, RunError>>()?;
         run.phases().listen = Some(now_ns());
         let migration = Arc::new(Migration {
@@ -246,7 +243,6 @@ impl Receiver {
             socket_address: listeners.socket_addresses(),
             features: self.features,
             memory: Arc::clone(&self.memory),
-            cpu_before: crate::reader::process_cpu_use(),
             ended: OnceLock::new(),
             done: (Mutex::new(false), Condvar::new()),
         });
@@ -265,11 +261,15 @@ impl Receiver {
             Watchdog::new(self.config.stall, self.config.idle),
             self.config.stall,
         );
-        self.let_go_of_last();
         *lock(&self.current) = Some(Arc::clone(&migration));
         (self.observer)(&migration, Status::Setup);
         let conductor = Conductor::new(run, plan, Arc::clone(&self.pool), readers);
-        self.spawn(Arc::clone(&migration), door, conductor)?;
+        if let Err(error) = self.spawn(Arc::clone(&migration), door, conductor) {
+            // Nobody conducts it: as if it had never been.
+            migration.run.stop();
+            *lock(&self.current) = None;
+            return Err(error.into());
+        }
         *runs += 1;
         Ok(migration)
     }
@@ -293,16 +293,33 @@ impl Receiver {
     }
 
     /// Clears the memory of the last run for the next one.
-    fn let_go_of_last(&self) {
-        let Some(last) = lock(&self.current).take() else { return };
-        if let Ok(mut last) = Arc::try_unwrap(last) {
-            let ram = last.ended.take().and_then(|ended| ended.received.ram);
-            drop(last);
-            // A sketch has nothing to clear.
-            let kept = ram.filter(|_| self.config.sink == Sink::Ram);
-            if let Some(blocks) = kept.and_then(Arc::into_inner) {
-                lock(&self.pool).reclaim(blocks);
+    ///
+    /// # Errors
+    /// Busy: somebody still looks at it (its report or dump is being written).
+    fn let_go_of_last(&self) -> Result<(), StartError> {
+        let deadline = Instant::now() + LET_GO_LIMIT;
+        loop {
+            let mut current = lock(&self.current);
+            let Some(last) = current.take() else { return Ok(()) };
+            match Arc::try_unwrap(last) {
+                Ok(mut last) => {
+                    drop(current);
+                    let ram = last.ended.take().and_then(|ended| ended.received.ram);
+                    drop(last);
+                    // A sketch has nothing to clear.
+                    let kept = ram.filter(|_| self.config.sink == Sink::Ram);
+                    if let Some(blocks) = kept.and_then(Arc::into_inner) {
+                        lock(&self.pool).reclaim(blocks);
+                    }
+                    return Ok(());
+                }
+                Err(last) => *current = Some(last),
             }
+            drop(current);
+            if Instant::now() > deadline {
+                return Err(StartError::Busy);
+            }
+            thread::sleep(LET_GO_POLL);
         }
     }
 
@@ -328,8 +345,8 @@ impl Receiver {
                 if let Ok(pool) = pool.try_lock() {
                     *lock(&migration.memory) = pool.report();
                 }
-                let status =
-                    if ended.error.is_some() { Status::Failed } else { Status::Completed };
+                let status = if ended.error.is_some() { Status::Failed } else { Status::Completed };
+                run.meter.close();
                 run.phases().completed = Some(now_ns());
                 assert!(migration.ended.set(ended).is_ok(), "a run ends once");
                 *run.status() = status;
@@ -360,3 +377,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Readers started without `--readers`.
 const READERS_DEFAULT_MAX: usize = 8;
+
+/// How long the next run waits for those who still look at the last one.
+const LET_GO_LIMIT: Duration = Duration::from_secs(60);
+const LET_GO_POLL: Duration = Duration::from_millis(1);

@@ -1,8 +1,11 @@
 //! One migration: what its threads share, and the first error that wins.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::{AcqRel, Acquire, Relaxed, Release}};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use landfall_pagepool::RamBlocks;
 use nix::time::ClockId;
@@ -14,7 +17,10 @@ use crate::clock::{now_ns, ns_of};
 use crate::door::Connection;
 use crate::error::RunError;
 use crate::phases::Phases;
-use crate::stats::{BlockCounters, ChannelCounters, ChannelPhase, MainCounters, ReaderCounters, Round};
+use crate::report::Meter;
+use crate::stats::{
+    BlockCounters, ChannelCounters, ChannelPhase, MainCounters, ReaderCounters, Round,
+};
 use crate::status::Status;
 use crate::sync::SyncPoints;
 use crate::tcp_info::TcpSample;
@@ -27,6 +33,8 @@ use crate::wake::Wake;
 pub struct Run {
     /// Counts runs of this process, from 1.
     pub id: u64,
+    /// What the process spends on it, and rates.
+    pub meter: Meter,
     /// What came on main.
     pub main: MainCounters,
     /// One for each reader thread.
@@ -68,8 +76,8 @@ pub struct ChannelStats {
     pub reader: usize,
     /// Who is at the other end.
     pub peer: String,
-    /// Its socket, to ask the kernel about it.
-    pub socket: Arc<OwnedFd>,
+    /// Its socket, to ask the kernel about it for as long as its reader has it.
+    pub socket: Weak<OwnedFd>,
     /// What TCP said of it, once a second and at the end.
     pub tcp: Mutex<Vec<TcpSample>>,
 }
@@ -144,6 +152,7 @@ impl Run {
         let reader_wakes = cpus.iter().map(|_| Wake::new()).collect::<Result<_, _>>()?;
         Ok(Self {
             id,
+            meter: Meter::new(),
             main: MainCounters::default(),
             readers: readers.collect(),
             main_thread: ThreadClock::default(),

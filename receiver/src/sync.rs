@@ -8,7 +8,10 @@
 //! k + 1 on another, or on main (`migration/multifd.c`,
 //! `multifd_recv_sync_main`).
 
-use std::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 
 /// How far main and each channel have come. Counts of sync points, from 0.
 #[derive(Debug)]
@@ -25,7 +28,10 @@ struct Reached(AtomicU64);
 impl SyncPoints {
     /// A barrier for `channels` channels, none of which has come anywhere.
     pub fn new(channels: usize) -> Self {
-        Self { passed: AtomicU64::new(0), reached: (0..channels).map(|_| Reached::default()).collect() }
+        Self {
+            passed: AtomicU64::new(0),
+            reached: (0..channels).map(|_| Reached::default()).collect(),
+        }
     }
 
     /// How many channels take part.

@@ -29,11 +29,13 @@ impl Watchdog {
         Self { stall_ns: ns(stall), idle_ns: idle.map(ns), sampled_ns: 0, moved: Vec::new() }
     }
 
-    /// One look, now. Once a second it also asks TCP about every channel.
+    /// One look, now. Several times a second it feeds the rates, and once a
+    /// second it asks TCP about every channel.
     ///
     /// # Errors
     /// Misbehaved: a channel is stuck.
     pub fn look(&mut self, run: &Run, now_ns: u64) -> Result<(), RunError> {
+        run.meter.look(run, now_ns);
         if run.is_stopping() || run.status().is_terminal() {
             return Ok(());
         }
@@ -77,7 +79,8 @@ impl Watchdog {
         let channels = run.channels();
         self.moved.resize(channels.len(), (0, 0));
         for (channel, moved) in channels.iter().zip(&mut self.moved) {
-            let Some(sample) = tcp_info::sample(&channel.socket, now_ns) else { continue };
+            let sample = channel.socket.upgrade().and_then(|fd| tcp_info::sample(&fd, now_ns));
+            let Some(sample) = sample else { continue };
             // What trickles into a packet completes nothing, but TCP sees it.
             if sample.received_bytes != moved.0 {
                 *moved = (sample.received_bytes, now_ns);

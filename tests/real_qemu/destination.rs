@@ -162,7 +162,7 @@ impl Destination {
         if status != json!({ "status": "paused", "running": false }) {
             return Err(format!("query-status: {status}"));
         }
-        let found = qmp.events();
+        let found = qmp.wait_for_events(events.len())?;
         if found != events {
             return Err(format!("the events were {found:?}, not {events:?}"));
         }

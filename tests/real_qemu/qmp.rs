@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -36,7 +37,10 @@ impl Qmp {
     /// are kept.
     pub(crate) fn command(&mut self, name: &str, arguments: Value) -> Result<Value, String> {
         let request = json!({ "execute": name, "arguments": arguments });
-        writeln!(self.stream, "{request}").map_err(|error| format!("QMP {name}: {error}"))?;
+        // In one piece: after `quit` nobody reads a line's end that comes later.
+        self.stream
+            .write_all(format!("{request}\n").as_bytes())
+            .map_err(|error| format!("QMP {name}: {error}"))?;
         loop {
             let mut answer = self.read().map_err(|error| format!("{error} (after {name})"))?;
             if let Some(value) = answer.get_mut("return") {
@@ -49,9 +53,20 @@ impl Qmp {
         }
     }
 
+    /// The events, as soon as there are `count` of them: one may come a moment
+    /// after the state that it tells of. After some seconds what there is.
+    pub(crate) fn wait_for_events(&mut self, count: usize) -> Result<Vec<String>, String> {
+        let start = Instant::now();
+        while self.events.len() < count && start.elapsed() < EVENTS_LIMIT {
+            self.command("query-status", json!({}))?;
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(self.events())
+    }
+
     /// The `data` member `status` of every MIGRATION event so far, and the names
     /// of all other events, in their order.
-    pub(crate) fn events(&self) -> Vec<String> {
+    fn events(&self) -> Vec<String> {
         self.events
             .iter()
             .map(|event| match event.pointer("/data/status") {
@@ -80,5 +95,7 @@ impl Qmp {
     }
 }
 
+/// Longest wait for events that are due.
+const EVENTS_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait for one answer: QEMU answers at once, unless the machine is busy.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);

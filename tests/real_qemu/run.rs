@@ -44,6 +44,10 @@ pub(crate) fn into_landfall(case: &Case, programs: &Programs, seed: u64) -> Resu
     let uri = destination.uri().to_owned();
     let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
     let received = destination.finish(&QUIET_LIFE)?;
+    let strays = &received.report["stray-connections"];
+    if *strays != 0 {
+        return Err(format!("{strays} stray connections, nobody but the source was there"));
+    }
     verify(case, &mut source, &state, &received)
 }
 
@@ -144,12 +148,17 @@ fn compare_counts(
     let report = &received.report;
     let answer = &report["query-migrate"];
     query_migrate::check(answer)?;
-    if received.query_migrate.as_ref().is_some_and(|told| told != answer) {
-        return Err(format!("QMP told {:?}, --json {answer}", received.query_migrate));
+    if let Some(told) = &received.query_migrate {
+        let is_same = |name: &&str| told["ram"][*name] == answer["ram"][*name];
+        if told["total-time"] != answer["total-time"] || !COUNTS.iter().all(is_same) {
+            return Err(format!("QMP told {told}, --json {answer}"));
+        }
     }
     let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
     // What a source calls normal leaves XBZRLE pages out.
-    let normal = moved.normal + report["pages"]["xbzrle-pages"].as_u64().unwrap_or(0);
+    let normal = moved.normal
+        + report["pages"]["xbzrle-pages"].as_u64().unwrap_or(0)
+        + uncounted_repeats(case, moved, report)?;
     let mut expected = vec![
         ("/query-migrate/ram/normal", normal),
         ("/query-migrate/ram/duplicate", moved.duplicate),
@@ -171,6 +180,28 @@ fn compare_counts(
         return Err(format!("{channels} channels in the report, the source has {}", case.channels));
     }
     Ok(())
+}
+
+/// Pages that arrived although the source did not count them.
+///
+/// The multifd of 7.2 (seen with 7.2.22) sends the last page of every full
+/// packet once more, as the first page of the next packet.
+fn uncounted_repeats(case: &Case, moved: &Moved, report: &Value) -> Result<u64, String> {
+    if case.sender.qemu != "7.2" || case.channels == 0 {
+        return Ok(0);
+    }
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let repeats = number("/query-migrate/ram/normal").saturating_sub(moved.normal);
+    // A guest that never ran has no other reason for a page to come again.
+    let is_explained = match case.guest {
+        Guest::Paused => repeats == number("/pages/resent-pages"),
+        Guest::Running => repeats < number("/wire/packets"),
+    };
+    if is_explained {
+        Ok(repeats)
+    } else {
+        Err(format!("{repeats} pages came that the source did not count: {report}"))
+    }
 }
 
 fn moved(state: &Value) -> Result<Moved, String> {
@@ -206,6 +237,9 @@ pub(crate) fn scratch() -> Result<tempfile::TempDir, String> {
         .map_err(|error| format!("no scratch directory: {error}"))
 }
 
+/// Members of `ram` that are whole numbers and must be the same wherever they
+/// are told.
+const COUNTS: [&str; 5] = ["total", "remaining", "duplicate", "normal-bytes", "normal"];
 /// The MIGRATION events of one run that goes well.
 const QUIET_LIFE: [&str; 3] = ["setup", "active", "completed"];
 

@@ -191,8 +191,8 @@ pub(crate) struct VerifyArguments {
     pub(crate) a: PathBuf,
     /// What to compare it with
     pub(crate) b: PathBuf,
-    /// Compare only this block, with FILE standing for it where a side is no run directory;
-    /// repeatable
+    /// Compare only this block of the run directory with FILE, which stands for the side that is
+    /// no run directory, or for B if both are; repeatable
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) block: Vec<String>,
 }

@@ -1,23 +1,220 @@
 //! `landfall receive`: the destination.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use landfall_receiver::listen::Address;
+use crossbeam_channel::{Receiver as Inbox, Sender};
+use landfall_qmp::{EventSender, Handler, Server};
+use landfall_receiver::listen::{Address, Peer};
 use landfall_receiver::migration::Sink;
-use landfall_receiver::receiver::{Incoming, Receiver, ReceiverConfig};
+use landfall_receiver::monitor::{
+    AllowPeer, ChannelsDefault, Destination, Endings, Monitor, MonitorConfig, ShutdownCause,
+};
+use landfall_receiver::receiver::{Migration, Receiver, ReceiverConfig};
+use landfall_receiver::report::{self, digest, files, run_directory};
+use landfall_receiver::status::Status;
+use serde_json::Value;
 
 use crate::cli::{HostArguments, ReceiveArguments, SinkOption};
 use crate::exit::{Exit, Failure, exit_of};
-use crate::stop;
+use crate::live::{Live, prefault_progress};
+use crate::{stop, table};
 
-/// Runs the destination until its migration has ended, or, with QMP, until it
-/// is told to quit.
-pub(crate) fn run(arguments: ReceiveArguments, _quiet: bool) -> Result<Exit, Failure> {
-    let addresses = arguments
-        .uris
-        .iter()
-        .map(|uri| Address::parse_option(uri).map_err(Failure::usage))
-        .collect::<Result<Vec<_>, _>>()?;
+/// What the main thread waits for.
+enum Happening {
+    /// A run has begun to listen.
+    Listening,
+    /// The process shall end.
+    Quit,
+    /// It shall end with this code: a run failed whose exit-on-error was true.
+    Exit,
+}
+
+/// Runs the destination: without QMP until its migration has ended, with QMP
+/// until it is told to quit.
+pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Failure> {
+    let addresses = addresses(&arguments)?;
+    let (happen, happenings) = crossbeam_channel::unbounded();
+    let events = EventSender::new();
+    let destination =
+        Arc::new(Destination::new(monitor_config(&arguments), events.clone(), endings(&happen)));
+    let receiver = Arc::new(receiver(&arguments, &destination, happen.clone(), quiet)?);
+    if !quiet {
+        eprintln!("{}", receiver.memory());
+    }
+    let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
+    let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
+    let server = Server::start(&arguments.qmp, handler, &events).map_err(Failure::host)?;
+    stop_on_signal(&destination, &receiver, happen)?;
+    server.wait_for_clients(None);
+    if !addresses.is_empty() {
+        monitor.start(&addresses)?;
+    }
+    let session = Session { arguments: &arguments, receiver: &receiver, quiet };
+    let exit = session.run(&happenings);
+    server.stop();
+    exit
+}
+
+/// The life of the process after start-up.
+struct Session<'a> {
+    arguments: &'a ReceiveArguments,
+    receiver: &'a Receiver,
+    quiet: bool,
+}
+
+impl Session<'_> {
+    fn run(&self, happenings: &Inbox<Happening>) -> Result<Exit, Failure> {
+        let mut last = Exit::Ok;
+        for happening in happenings {
+            match happening {
+                Happening::Listening => {
+                    let Some(migration) = self.receiver.current() else { continue };
+                    last = self.follow(&migration)?;
+                    if self.arguments.qmp.is_empty() {
+                        break;
+                    }
+                }
+                Happening::Quit => break,
+                Happening::Exit => return Ok(last),
+            }
+        }
+        Ok(last)
+    }
+
+    /// Shows a run until it has ended, then writes what was asked for.
+    fn follow(&self, migration: &Migration) -> Result<Exit, Failure> {
+        if !self.quiet {
+            self.announce(migration);
+        }
+        Live::new(self.quiet, self.arguments.interval).follow(migration);
+        let ended = migration.wait();
+        self.write(migration)?;
+        let to_stderr = self.arguments.json.as_deref() == Some(Path::new("-"));
+        if !self.quiet {
+            table::print(&report::summary(migration), to_stderr);
+        }
+        match &ended.error {
+            None => Ok(Exit::Ok),
+            Some(error) => {
+                eprintln!("landfall: migration failed ({}): {error}", error.family);
+                Ok(exit_of(error))
+            }
+        }
+    }
+
+    fn announce(&self, migration: &Migration) {
+        let places: Vec<String> =
+            migration.socket_address.as_array().into_iter().flatten().map(place).collect();
+        let cpus: Vec<String> = migration
+            .run
+            .readers
+            .iter()
+            .map(|reader| reader.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()))
+            .collect();
+        let end = match self.arguments.sink {
+            SinkOption::Ram => "at completion the guest stays stopped on the source",
+            SinkOption::Discard => {
+                "pages are dropped: at the end the source is told so, and with return-path on it \
+                 keeps its guest running"
+            }
+        };
+        eprintln!(
+            "listening on {}; {} readers on CPUs {}; {end}",
+            places.join(", "),
+            migration.run.readers.len(),
+            cpus.join(","),
+        );
+    }
+
+    fn write(&self, migration: &Migration) -> Result<(), Failure> {
+        let arguments = self.arguments;
+        let mut value = report::query_receiver(migration);
+        if arguments.digest {
+            let ram = migration.ended().and_then(|ended| ended.received.ram.as_ref());
+            if let Some(ram) = ram {
+                digest::add_digests(&mut value, &digest::digest(ram));
+            }
+        }
+        if let Some(directory) = &arguments.mem_path {
+            run_directory::write_run_directory(directory, migration, &value)?;
+        }
+        if let Some(directory) = &arguments.dump {
+            run_directory::dump(directory, migration, &value)?;
+        }
+        match arguments.json.as_deref() {
+            Some(path) if path == Path::new("-") => println!("{value:#}"),
+            Some(path) => files::write_json(path, &value)?,
+            None => {}
+        }
+        if let Some(path) = &arguments.json_lines {
+            files::append_json_line(path, &value)?;
+        }
+        Ok(())
+    }
+}
+
+/// One entry of QEMU's `socket-address`, as a URI.
+fn place(address: &Value) -> String {
+    let text = |name: &str| address.get(name).and_then(Value::as_str).unwrap_or_default();
+    match text("type") {
+        "inet" if text("host").contains(':') => format!("tcp:[{}]:{}", text("host"), text("port")),
+        "inet" => format!("tcp:{}:{}", text("host"), text("port")),
+        "unix" => format!("unix:{}", text("path")),
+        "vsock" => format!("vsock:{}:{}", text("cid"), text("port")),
+        other => other.to_owned(),
+    }
+}
+
+fn addresses(arguments: &ReceiveArguments) -> Result<Vec<Address>, Failure> {
+    let mut addresses = Vec::new();
+    for uri in &arguments.uris {
+        match Address::parse_option(uri)
+            .map_err(|error| Failure::usage(format!("{uri}: {error}")))?
+        {
+            Address::Defer if arguments.uris.len() > 1 => {
+                return Err(Failure::usage("defer stands alone"));
+            }
+            Address::Defer if arguments.qmp.is_empty() => {
+                return Err(Failure::usage("defer waits for migrate-incoming: give --qmp"));
+            }
+            Address::Defer => {}
+            address => addresses.push(address),
+        }
+    }
+    Ok(addresses)
+}
+
+fn monitor_config(arguments: &ReceiveArguments) -> MonitorConfig {
+    let allow = arguments.allow.clone();
+    MonitorConfig {
+        version: arguments.qemu_version,
+        name: arguments.name.clone(),
+        uuid: arguments.uuid,
+        allow: (!allow.is_empty()).then(|| -> AllowPeer {
+            Arc::new(move |peer: &Peer| {
+                peer.ip().is_none_or(|ip| allow.iter().any(|net| net.contains(&ip.to_canonical())))
+            })
+        }),
+        channels: arguments.multifd.map_or(ChannelsDefault::Derived, ChannelsDefault::Fixed),
+    }
+}
+
+fn endings(happen: &Sender<Happening>) -> Endings {
+    let (quit, exit) = (happen.clone(), happen.clone());
+    // The main thread has gone if nobody takes these: the process ends anyway.
+    Endings {
+        on_quit: Box::new(move || drop(quit.send(Happening::Quit))),
+        on_exit: Box::new(move |_code| drop(exit.send(Happening::Exit))),
+    }
+}
+
+fn receiver(
+    arguments: &ReceiveArguments,
+    destination: &Arc<Destination>,
+    happen: Sender<Happening>,
+    quiet: bool,
+) -> Result<Receiver, Failure> {
     let config = ReceiverConfig {
         sink: match arguments.sink {
             SinkOption::Ram => Sink::Ram,
@@ -28,27 +225,34 @@ pub(crate) fn run(arguments: ReceiveArguments, _quiet: bool) -> Result<Exit, Fai
         max_time: arguments.max_time,
         ..host_config(&arguments.host, arguments.mem_path.clone())
     };
-    let receiver = Arc::new(Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {})?);
-    let incoming = Incoming { channels: arguments.multifd, uuid: arguments.uuid, ..Incoming::default() };
-    let migration = receiver.start(&addresses, incoming, &mut |_| None)?;
-    let stopper = Arc::clone(&receiver);
-    stop::on_signal(move || stopper.stop())?;
-    let ended = migration.wait();
-    println!("{}", landfall_receiver::report::query_migrate(Some(&migration)));
-    match &ended.error {
-        None => Ok(Exit::Ok),
-        Some(error) => {
-            eprintln!("landfall: {error}");
-            Ok(exit_of(error))
+    let destination = Arc::clone(destination);
+    let observer = Arc::new(move |migration: &Migration, status: Status| {
+        destination.observe(migration, status);
+        if status == Status::Setup {
+            drop(happen.send(Happening::Listening));
         }
-    }
+    });
+    let progress = prefault_progress(config.memory.pool_bytes, quiet);
+    let receiver = Receiver::new(config, observer, &|done, _| progress.set_position(done))?;
+    progress.finish_and_clear();
+    Ok(receiver)
+}
+
+fn stop_on_signal(
+    destination: &Arc<Destination>,
+    receiver: &Arc<Receiver>,
+    happen: Sender<Happening>,
+) -> Result<(), Failure> {
+    let (destination, receiver) = (Arc::clone(destination), Arc::clone(receiver));
+    stop::on_signal(move || {
+        destination.announce_shutdown(ShutdownCause::HostSignal);
+        receiver.stop();
+        drop(happen.send(Happening::Quit));
+    })
 }
 
 /// Memory and threads as the options say.
-pub(crate) fn host_config(
-    host: &HostArguments,
-    mem_path: Option<std::path::PathBuf>,
-) -> ReceiverConfig {
+pub(crate) fn host_config(host: &HostArguments, mem_path: Option<PathBuf>) -> ReceiverConfig {
     let cpus = host.cpus.clone().map_or_else(Vec::new, |list| list.0);
     let mut config = ReceiverConfig {
         readers: host.readers.map(usize::from),

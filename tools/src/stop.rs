@@ -10,8 +10,8 @@ use crate::exit::Failure;
 /// Calls `stop` on a thread of its own at the first signal; at the second the
 /// process dies of it.
 pub(crate) fn on_signal(stop: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Failure::host(error.to_string()))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Failure::host(error.to_string()))?;
     thread::spawn(move || {
         let mut first = Some(stop);
         for signal in signals.forever() {

@@ -131,6 +131,7 @@ impl<'a> Script<'a> {
             self.open_part();
             self.sync_point();
             self.write_main(ram::flush);
+            self.flush_main();
             let section = self.section.as_mut().expect("just opened");
             section.rounds += 1;
             close = section.rounds >= config.rounds_per_part;

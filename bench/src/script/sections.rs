@@ -90,6 +90,8 @@ impl Script<'_> {
         if config.form.early == EarlyForm::AfterRam {
             self.write_early();
         }
+        // Channels go on only when main's mark has arrived: it must not wait for later bytes.
+        self.flush_main();
     }
 
     fn write_early(&mut self) {

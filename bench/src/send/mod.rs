@@ -98,6 +98,11 @@ pub enum End {
         /// What the system said.
         error: String,
     },
+    /// A file that stands for the guest's RAM could not be read.
+    ImageLost {
+        /// Which file, and what the system said.
+        error: String,
+    },
     /// [`Stop::stop`] was called.
     Stopped,
     /// A [`Fault`] killed the source.
@@ -115,8 +120,8 @@ pub struct Replies {
     pub shut: Option<Shut>,
     /// The first wrong reply.
     pub bad: Option<String>,
-    /// Everything was written.
-    all_sent: bool,
+    /// Main's last bytes are being written or were.
+    ending_sent: bool,
 }
 
 /// The destination's verdict.
@@ -124,7 +129,7 @@ pub struct Replies {
 pub struct Shut {
     /// 0 is success.
     pub value: u32,
-    /// It came before everything was sent. With 0 that is how guests get lost: a newer source then
+    /// It came before main's last bytes were sent. With 0 that is how guests get lost: a newer source then
     /// completes without waiting.
     pub early: bool,
 }
@@ -214,9 +219,18 @@ impl MainStream<'_> {
         });
         let mut script = self.plan.script();
         let mut step = 0;
-        while let Some(op) = script.next() {
+        let mut next = script.next();
+        while let Some(op) = next {
+            next = script.next();
+            if next == Some(Op::AwaitShut) {
+                // Before the write, as the answer may be there before the write returns.
+                self.run.change(|state| state.replies.ending_sent = true);
+            }
             if self.run.is_over() {
                 return;
+            }
+            if let Some(error) = self.plan.guest().image_error() {
+                return self.run.end(End::ImageLost { error: error.to_string() });
             }
             if kill_at == Some(step) {
                 return self.run.kill();
@@ -285,12 +299,8 @@ impl MainStream<'_> {
             return;
         }
         let return_path = self.plan.config().return_path;
-        let end = self.run.change(|state| {
-            state.replies.all_sent = true;
-            if return_path { None } else { Some(End::Completed) }
-        });
-        if let Some(end) = end {
-            return self.run.end(end);
+        if !return_path {
+            return self.run.end(End::Completed);
         }
         let verdict = self.run.wait(self.options.reply_timeout, |state| {
             let verdict = state.replies.verdict();

@@ -96,7 +96,7 @@ fn take(reply: &Reply, form: &Form, asked: Asked, run: &Run<'_>) -> bool {
         }
         Reply::Shut(value) => {
             let early = run.change(|state| {
-                let early = !state.replies.all_sent;
+                let early = !state.replies.ending_sent;
                 state.replies.shut = Some(Shut { value: *value, early });
                 early
             });

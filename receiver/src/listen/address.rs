@@ -60,11 +60,7 @@ impl UnixAddress {
     /// A socket in the file system.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            abstract_name: false,
-            tight: true,
-        }
+        Self { path: path.into(), abstract_name: false, tight: true }
     }
 }
 
@@ -83,9 +79,7 @@ impl Address {
             "vsock" => parse_vsock(rest),
             "fd" if rest.is_empty() => Err("invalid file descriptor address".into()),
             "fd" => Self::fd(rest),
-            "exec" => Ok(Self::Exec {
-                args: vec!["/bin/sh".into(), "-c".into(), rest.into()],
-            }),
+            "exec" => Ok(Self::Exec { args: vec!["/bin/sh".into(), "-c".into(), rest.into()] }),
             "file" => parse_file(rest),
             "rdma" => Err(NO_RDMA.into()),
             _ => Err(unknown()),
@@ -125,9 +119,7 @@ impl Address {
         if name.starts_with(|c: char| c.is_ascii_digit()) && passed::number(name).is_none() {
             return Err(format!("Invalid file descriptor number '{name}'"));
         }
-        Ok(Self::Fd {
-            name: name.to_owned(),
-        })
+        Ok(Self::Fd { name: name.to_owned() })
     }
 
     pub(super) fn vsock(cid: &str, port: &str) -> Result<Self, String> {
@@ -169,25 +161,15 @@ fn parse_vsock(text: &str) -> Result<Address, String> {
 
 fn parse_file(text: &str) -> Result<Address, String> {
     let Some((path, offset)) = text.split_once(",offset=") else {
-        return Ok(Address::File {
-            path: text.into(),
-            offset: 0,
-        });
+        return Ok(Address::File { path: text.into(), offset: 0 });
     };
     let bytes = parse_size(offset).ok_or_else(|| {
         let number = offset.strip_prefix('-').unwrap_or(offset);
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        let why = if digits {
-            "Numerical result out of range"
-        } else {
-            "Invalid argument"
-        };
+        let why = if digits { "Numerical result out of range" } else { "Invalid argument" };
         format!("file URI has bad offset {offset}: {why}")
     })?;
-    Ok(Address::File {
-        path: path.into(),
-        offset: bytes,
-    })
+    Ok(Address::File { path: path.into(), offset: bytes })
 }
 
 pub(super) const EMPTY_UNIX_PATH: &str = "invalid Unix socket address";
@@ -211,10 +193,7 @@ mod tests {
             "file:/tmp/x",
             "file:/tmp/x,offset=4096",
         ] {
-            assert_eq!(
-                Address::parse(uri).map(|address| address.to_string()),
-                Ok(uri.to_owned())
-            );
+            assert_eq!(Address::parse(uri).map(|address| address.to_string()), Ok(uri.to_owned()));
         }
     }
 
@@ -226,10 +205,7 @@ mod tests {
             ("bogus:1", "unknown migration protocol: bogus:1"),
             ("defer", "unknown migration protocol: defer"),
             ("tcp", "unknown migration protocol: tcp"),
-            (
-                "TCP:127.0.0.1:0",
-                "unknown migration protocol: TCP:127.0.0.1:0",
-            ),
+            ("TCP:127.0.0.1:0", "unknown migration protocol: TCP:127.0.0.1:0"),
             ("tcp:", "error parsing address ''"),
             ("unix:", "invalid Unix socket address"),
             ("fd:", "invalid file descriptor address"),
@@ -241,22 +217,10 @@ mod tests {
             ("vsock:-1:5", "Failed to parse cid '-1'"),
             ("vsock:1:y", "Failed to parse port 'y'"),
             ("vsock:1:1:1", "Failed to parse port '1:1'"),
-            (
-                "file:/x,offset=x",
-                "file URI has bad offset x: Invalid argument",
-            ),
-            (
-                "file:/x,offset=",
-                "file URI has bad offset : Invalid argument",
-            ),
-            (
-                "file:/x,offset=1k,foo",
-                "file URI has bad offset 1k,foo: Invalid argument",
-            ),
-            (
-                "file:/x,offset=-1",
-                "file URI has bad offset -1: Numerical result out of range",
-            ),
+            ("file:/x,offset=x", "file URI has bad offset x: Invalid argument"),
+            ("file:/x,offset=", "file URI has bad offset : Invalid argument"),
+            ("file:/x,offset=1k,foo", "file URI has bad offset 1k,foo: Invalid argument"),
+            ("file:/x,offset=-1", "file URI has bad offset -1: Numerical result out of range"),
             (
                 "file:/x,offset=99999999999999999999",
                 "file URI has bad offset 99999999999999999999: Numerical result out of range",
@@ -264,11 +228,7 @@ mod tests {
         ] {
             assert_eq!(Address::parse(uri), Err(why.to_owned()), "{uri}");
         }
-        assert!(
-            Address::parse("rdma:h:1")
-                .unwrap_err()
-                .starts_with("rdma is not supported")
-        );
+        assert!(Address::parse("rdma:h:1").unwrap_err().starts_with("rdma is not supported"));
     }
 
     #[test]
@@ -281,11 +241,7 @@ mod tests {
             Address::parse_option(r#"{"channel-type":"main","addr":{}}"#),
             Err("Parameter 'addr.transport' is missing".to_owned())
         );
-        assert!(
-            Address::parse_option("{")
-                .unwrap_err()
-                .starts_with("JSON parse error, ")
-        );
+        assert!(Address::parse_option("{").unwrap_err().starts_with("JSON parse error, "));
     }
 
     #[test]

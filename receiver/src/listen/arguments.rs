@@ -31,15 +31,9 @@ impl IncomingArguments {
             if uri.starts_with("file:") {
                 return Err(format!("unknown migration protocol: {uri}"));
             }
-            return Ok(Self {
-                address: Address::parse(uri)?,
-                exit_on_error: None,
-            });
+            return Ok(Self { address: Address::parse(uri)?, exit_on_error: None });
         }
-        let uri = arguments
-            .get("uri")
-            .map(|value| string(value, "uri"))
-            .transpose()?;
+        let uri = arguments.get("uri").map(|value| string(value, "uri")).transpose()?;
         let channels = match arguments.get("channels") {
             Some(value) => parse_channels(list(value, "channels")?, version)?,
             None => Vec::new(),
@@ -58,10 +52,7 @@ impl IncomingArguments {
             (None, 1) => channels.into_iter().next().expect("one channel")?,
             (None, _) => return Err(ONE_MAIN_CHANNEL.into()),
         };
-        Ok(Self {
-            address,
-            exit_on_error,
-        })
+        Ok(Self { address, exit_on_error })
     }
 }
 
@@ -92,24 +83,13 @@ type Meaning = Result<Address, String>;
 fn read_channel(value: &Value, path: &str, version: QemuVersion) -> Result<Meaning, String> {
     let channel = object(value, path)?;
     let kind_path = join(path, "channel-type");
-    let kind = choice(
-        member(channel, path, "channel-type")?,
-        &kind_path,
-        &["main", "cpr"],
-    )?;
+    let kind = choice(member(channel, path, "channel-type")?, &kind_path, &["main", "cpr"])?;
     let addr_path = join(path, "addr");
-    let meaning = read_address(
-        object(member(channel, path, "addr")?, &addr_path)?,
-        &addr_path,
-        version,
-    )?;
+    let meaning =
+        read_address(object(member(channel, path, "addr")?, &addr_path)?, &addr_path, version)?;
     only(channel, path, &["channel-type", "addr"])?;
     // QEMU 10.0 takes cpr for main here and 11.1 crashes.
-    Ok(if kind == 0 {
-        meaning
-    } else {
-        Err(ONE_MAIN_CHANNEL.into())
-    })
+    Ok(if kind == 0 { meaning } else { Err(ONE_MAIN_CHANNEL.into()) })
 }
 
 fn read_address(
@@ -118,19 +98,12 @@ fn read_address(
     version: QemuVersion,
 ) -> Result<Meaning, String> {
     let transports = ["socket", "exec", "rdma", "file"];
-    match choice(
-        member(addr, path, "transport")?,
-        &join(path, "transport"),
-        &transports,
-    )? {
+    match choice(member(addr, path, "transport")?, &join(path, "transport"), &transports)? {
         0 => read_socket(addr, path, version),
         1 => {
             let args_path = join(path, "args");
             let mut args = Vec::new();
-            for (index, item) in list(member(addr, path, "args")?, &args_path)?
-                .iter()
-                .enumerate()
-            {
+            for (index, item) in list(member(addr, path, "args")?, &args_path)?.iter().enumerate() {
                 args.push(string(item, &format!("{args_path}[{index}]"))?.to_owned());
             }
             only(addr, path, &["transport", "args"])?;
@@ -144,10 +117,7 @@ fn read_address(
             let file = text(addr, path, "filename")?;
             let offset = uint64(member(addr, path, "offset")?, &join(path, "offset"))?;
             only(addr, path, &["transport", "filename", "offset"])?;
-            Ok(Ok(Address::File {
-                path: file.into(),
-                offset,
-            }))
+            Ok(Ok(Address::File { path: file.into(), offset }))
         }
     }
 }
@@ -164,19 +134,11 @@ fn read_socket(
             let file = text(addr, path, "path")?;
             let abstract_name = flag(addr, path, "abstract")?.unwrap_or(false);
             let tight = flag(addr, path, "tight")?.unwrap_or(true);
-            only(
-                addr,
-                path,
-                &["transport", "type", "path", "abstract", "tight"],
-            )?;
+            only(addr, path, &["transport", "type", "path", "abstract", "tight"])?;
             if file.is_empty() {
                 return Ok(Err(EMPTY_UNIX_PATH.into()));
             }
-            Ok(Ok(Address::Unix(UnixAddress {
-                path: file.into(),
-                abstract_name,
-                tight,
-            })))
+            Ok(Ok(Address::Unix(UnixAddress { path: file.into(), abstract_name, tight })))
         }
         2 => {
             let (cid, port) = (text(addr, path, "cid")?, text(addr, path, "port")?);
@@ -197,9 +159,7 @@ fn read_inet(
     version: QemuVersion,
 ) -> Result<Meaning, String> {
     let number = |name: &str, max: u64, kind: &str| {
-        addr.get(name)
-            .map(|value| uint(value, &join(path, name), max, kind))
-            .transpose()
+        addr.get(name).map(|value| uint(value, &join(path, name), max, kind)).transpose()
     };
     let mut inet = InetAddress {
         host: text(addr, path, "host")?.to_owned(),
@@ -208,9 +168,7 @@ fn read_inet(
         to: number("to", u16::MAX.into(), "uint16_t")?.and_then(|to| u16::try_from(to).ok()),
         ipv4: flag(addr, path, "ipv4")?,
         ipv6: flag(addr, path, "ipv6")?,
-        keep_alive: flag(addr, path, "keep-alive")?
-            .unwrap_or(false)
-            .then(KeepAlive::default),
+        keep_alive: flag(addr, path, "keep-alive")?.unwrap_or(false).then(KeepAlive::default),
         mptcp: false,
     };
     let mut known = vec![
@@ -233,11 +191,7 @@ fn read_inet(
         let (count, idle_secs) = (seconds("keep-alive-count")?, seconds("keep-alive-idle")?);
         let interval_secs = seconds("keep-alive-interval")?;
         if let Some(keep_alive) = &mut inet.keep_alive {
-            *keep_alive = KeepAlive {
-                count,
-                idle_secs,
-                interval_secs,
-            };
+            *keep_alive = KeepAlive { count, idle_secs, interval_secs };
         }
         known.extend(["keep-alive-count", "keep-alive-idle", "keep-alive-interval"]);
     }
@@ -251,9 +205,7 @@ fn text<'a>(addr: &'a Map<String, Value>, path: &str, name: &str) -> Result<&'a 
 }
 
 fn flag(addr: &Map<String, Value>, path: &str, name: &str) -> Result<Option<bool>, String> {
-    addr.get(name)
-        .map(|value| boolean(value, &join(path, name)))
-        .transpose()
+    addr.get(name).map(|value| boolean(value, &join(path, name))).transpose()
 }
 
 const ONE_MAIN_CHANNEL: &str = "Channel list must have only one entry, for type 'main'";

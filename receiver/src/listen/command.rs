@@ -30,11 +30,8 @@ pub(super) fn start(args: &[String]) -> Result<(OwnedFd, Running), ListenError> 
     let [program, rest @ ..] = args else {
         return Err(ListenError::Address("exec needs a program".into()));
     };
-    let started = Command::new(program)
-        .args(rest)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn();
+    let started =
+        Command::new(program).args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = started.map_err(|why| {
         ListenError::environment(format!("Could not run '{program}'"), errno_of(&why))
     })?;
@@ -61,8 +58,7 @@ pub(super) fn open_file(path: &Path, offset: u64) -> Result<OwnedFd, ListenError
         return Err(refused(&std::io::Error::from(Errno::EISDIR)));
     }
     if offset != 0 {
-        file.seek(SeekFrom::Start(offset))
-            .map_err(|why| refused(&why))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|why| refused(&why))?;
     }
     Ok(file.into())
 }

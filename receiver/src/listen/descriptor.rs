@@ -28,9 +28,7 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// EBADF if it is not open, or is ours, or was taken already.
 pub(super) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     // Between looking at the flag and setting it, nobody else may look.
-    let _one_at_a_time = TAKING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = TAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if number <= STDERR || !is_inherited(number) {
         return Err(Errno::EBADF);
     }
@@ -68,11 +66,7 @@ mod tests {
     fn a_descriptor_without_close_on_exec_is_taken_once_and_one_of_ours_never() {
         let (ours, mut other) = UnixStream::pair().unwrap();
         let number = ours.as_raw_fd();
-        assert_eq!(
-            take_inherited(number).unwrap_err(),
-            Errno::EBADF,
-            "ours is close-on-exec"
-        );
+        assert_eq!(take_inherited(number).unwrap_err(), Errno::EBADF, "ours is close-on-exec");
 
         let number = ours.into_raw_fd();
         // As a parent would have left it.
@@ -82,21 +76,13 @@ mod tests {
         other.write_all(b"x").unwrap();
         let mut byte = [0];
         taken.read_exact(&mut byte).unwrap();
-        assert_eq!(
-            take_inherited(number).unwrap_err(),
-            Errno::EBADF,
-            "taken already"
-        );
+        assert_eq!(take_inherited(number).unwrap_err(), Errno::EBADF, "taken already");
     }
 
     #[test]
     fn closed_numbers_and_standard_streams_are_refused() {
         for number in [-1, 0, 1, 2, 1_000_000] {
-            assert_eq!(
-                take_inherited(number).unwrap_err(),
-                Errno::EBADF,
-                "{number}"
-            );
+            assert_eq!(take_inherited(number).unwrap_err(), Errno::EBADF, "{number}");
         }
     }
 }

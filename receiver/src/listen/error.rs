@@ -47,10 +47,6 @@ impl ListenError {
     }
 
     pub(super) fn environment(what: impl Into<String>, errno: Errno) -> Self {
-        Self::Environment {
-            what: what.into(),
-            errno,
-            hint: None,
-        }
+        Self::Environment { what: what.into(), errno, hint: None }
     }
 }

@@ -55,11 +55,7 @@ impl InetAddress {
                 _ => format!("error parsing address '{text}'"),
             });
         }
-        let mut inet = Self {
-            host: host.to_owned(),
-            port: port.to_owned(),
-            ..Self::default()
-        };
+        let mut inet = Self { host: host.to_owned(), port: port.to_owned(), ..Self::default() };
         for option in options.split(',').filter(|option| !option.is_empty()) {
             inet.set_option(option)?;
         }
@@ -157,8 +153,7 @@ fn split_host(text: &str) -> Result<(&str, &str), String> {
             _ => Err(format!("error parsing IPv6 address '{text}'")),
         };
     }
-    text.split_once(':')
-        .ok_or_else(|| format!("error parsing address '{text}'"))
+    text.split_once(':').ok_or_else(|| format!("error parsing address '{text}'"))
 }
 
 fn flag(name: &str, value: Option<&str>) -> Result<bool, String> {
@@ -221,10 +216,7 @@ mod tests {
             ("h:1,to", "error parsing to= argument"),
             (":0,ipv4=maybe", "error parsing 'ipv4' flag '=maybe'"),
             (":0,ipv6=yes", "error parsing 'ipv6' flag '=yes'"),
-            (
-                ":0,ipv4=off,ipv6=off",
-                "Cannot disable IPv4 and IPv6 at same time",
-            ),
+            (":0,ipv4=off,ipv6=off", "Cannot disable IPv4 and IPv6 at same time"),
         ] {
             assert_eq!(refusal(text), why, "{text}");
         }
@@ -232,26 +224,11 @@ mod tests {
 
     #[test]
     fn what_qemu_passes_over_in_silence_is_refused_clearly() {
-        assert_eq!(
-            refusal("h:99999"),
-            "port 99999 is out of range: the last one is 65535"
-        );
-        assert_eq!(
-            refusal("h:65536"),
-            "port 65536 is out of range: the last one is 65535"
-        );
-        assert_eq!(
-            refusal("h:4000,to=70000"),
-            "to=70000 is out of range: the last port is 65535"
-        );
-        assert_eq!(
-            refusal("h:4000,to=3000"),
-            "to=3000 is below the first port 4000"
-        );
-        assert_eq!(
-            refusal("h:4000,foo=1"),
-            "unknown option 'foo' in a tcp address"
-        );
+        assert_eq!(refusal("h:99999"), "port 99999 is out of range: the last one is 65535");
+        assert_eq!(refusal("h:65536"), "port 65536 is out of range: the last one is 65535");
+        assert_eq!(refusal("h:4000,to=70000"), "to=70000 is out of range: the last port is 65535");
+        assert_eq!(refusal("h:4000,to=3000"), "to=3000 is below the first port 4000");
+        assert_eq!(refusal("h:4000,foo=1"), "unknown option 'foo' in a tcp address");
     }
 
     #[test]
@@ -263,16 +240,7 @@ mod tests {
             (inet.to, inet.ipv4, inet.ipv6, inet.mptcp),
             (Some(9), Some(true), Some(false), true)
         );
-        assert_eq!(
-            inet.keep_alive,
-            Some(KeepAlive {
-                idle_secs: Some(7),
-                ..KeepAlive::default()
-            })
-        );
-        assert_eq!(
-            InetAddress::parse("h:1,keep-alive=off").unwrap().keep_alive,
-            None
-        );
+        assert_eq!(inet.keep_alive, Some(KeepAlive { idle_secs: Some(7), ..KeepAlive::default() }));
+        assert_eq!(InetAddress::parse("h:1,keep-alive=off").unwrap().keep_alive, None);
     }
 }

@@ -79,11 +79,7 @@ impl Listeners {
             }
             Address::Unix(path) => {
                 let (socket, file) = unix::open(path)?;
-                self.sockets.push(Listening {
-                    socket,
-                    shown: unix_json(path),
-                    _file: file,
-                });
+                self.sockets.push(Listening { socket, shown: unix_json(path), _file: file });
             }
             Address::Vsock { cid, port } => {
                 let socket = vsock::open(*cid, *port)?;
@@ -103,9 +99,7 @@ impl Listeners {
                 self.give(file, address);
             }
             Address::Defer => {
-                return Err(ListenError::Address(
-                    "defer is no address to listen on".into(),
-                ));
+                return Err(ListenError::Address("defer is no address to listen on".into()));
             }
         }
         Ok(())
@@ -114,10 +108,7 @@ impl Listeners {
     /// QEMU's `socket-address` list of query-migrate; empty if nothing listens.
     #[must_use]
     pub fn socket_addresses(&self) -> Value {
-        self.sockets
-            .iter()
-            .map(|listening| listening.shown.clone())
-            .collect()
+        self.sockets.iter().map(|listening| listening.shown.clone()).collect()
     }
 
     /// The IP addresses and ports listened on.
@@ -126,10 +117,7 @@ impl Listeners {
         let local = |listening: &Listening| {
             getsockname::<SockaddrStorage>(listening.socket.as_raw_fd()).ok()
         };
-        self.sockets
-            .iter()
-            .filter_map(|listening| inet_of(&local(listening)?))
-            .collect()
+        self.sockets.iter().filter_map(|listening| inet_of(&local(listening)?)).collect()
     }
 
     /// Whether more connections than one can come, as multifd needs.
@@ -142,10 +130,7 @@ impl Listeners {
     /// listening sockets, and streams that were given and not yet accepted.
     #[must_use]
     pub fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        let listening = self
-            .sockets
-            .iter()
-            .map(|listening| listening.socket.as_fd());
+        let listening = self.sockets.iter().map(|listening| listening.socket.as_fd());
         let given = self.streams.iter().map(|given| given.descriptor.as_fd());
         listening.chain(given).collect()
     }
@@ -171,11 +156,7 @@ impl Listeners {
     fn listen_on(&mut self, socket: OwnedFd) -> Result<(), ListenError> {
         let local = getsockname::<SockaddrStorage>(socket.as_raw_fd());
         let local = local.map_err(|errno| ListenError::environment("getsockname failed", errno))?;
-        self.sockets.push(Listening {
-            socket,
-            shown: address_json(&local),
-            _file: None,
-        });
+        self.sockets.push(Listening { socket, shown: address_json(&local), _file: None });
         Ok(())
     }
 

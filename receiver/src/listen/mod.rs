@@ -7,10 +7,7 @@
 mod address;
 mod arguments;
 mod command;
-#[allow(
-    unsafe_code,
-    reason = "descriptors that come as bare numbers: docs/unsafe.md#descriptor"
-)]
+#[allow(unsafe_code, reason = "descriptors that come as bare numbers: docs/unsafe.md#descriptor")]
 mod descriptor;
 mod error;
 mod inet;

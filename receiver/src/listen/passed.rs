@@ -31,10 +31,7 @@ pub(super) fn open(
     let missing = || ListenError::NoDescriptor(name.to_owned());
     let descriptor = match number(name) {
         None => handed_over(name).ok_or_else(missing)?,
-        Some(0) => io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|_| missing())?,
+        Some(0) => io::stdin().as_fd().try_clone_to_owned().map_err(|_| missing())?,
         Some(number) => descriptor::take_inherited(number).map_err(|_| missing())?,
     };
     sort(descriptor, name)
@@ -64,9 +61,7 @@ fn sort(descriptor: OwnedFd, name: &str) -> Result<Passed, ListenError> {
     }
     let access = fcntl(&descriptor, FcntlArg::F_GETFL).map_err(unfit)?;
     if OFlag::from_bits_truncate(access) & OFlag::O_ACCMODE == OFlag::O_WRONLY {
-        return Err(ListenError::Address(format!(
-            "fd:{name} is open for writing only"
-        )));
+        return Err(ListenError::Address(format!("fd:{name} is open for writing only")));
     }
     Ok(Passed::Stream(descriptor))
 }

@@ -39,10 +39,7 @@ impl Peer {
             return Self::Inet(SocketAddr::new(inet.ip().to_canonical(), inet.port()));
         }
         match address.as_vsock_addr() {
-            Some(vsock) => Self::Vsock {
-                cid: vsock.cid(),
-                port: vsock.port(),
-            },
+            Some(vsock) => Self::Vsock { cid: vsock.cid(), port: vsock.port() },
             None => Self::Unix,
         }
     }
@@ -68,12 +65,7 @@ pub(super) fn inet_of(address: &SockaddrStorage) -> Option<SocketAddr> {
     }
     let v6 = address.as_sockaddr_in6()?;
     let ip: Ipv6Addr = v6.ip();
-    Some(SocketAddr::V6(SocketAddrV6::new(
-        ip,
-        v6.port(),
-        v6.flowinfo(),
-        v6.scope_id(),
-    )))
+    Some(SocketAddr::V6(SocketAddrV6::new(ip, v6.port(), v6.flowinfo(), v6.scope_id())))
 }
 
 #[cfg(test)]
@@ -83,22 +75,13 @@ mod tests {
     #[test]
     fn peers_print_as_people_write_them() {
         let v4: SocketAddr = "127.0.0.1:53212".parse().unwrap();
-        assert_eq!(
-            Peer::of(&SockaddrStorage::from(v4)).to_string(),
-            "127.0.0.1:53212"
-        );
+        assert_eq!(Peer::of(&SockaddrStorage::from(v4)).to_string(), "127.0.0.1:53212");
         let mapped: SocketAddr = "[::ffff:10.0.0.1]:5".parse().unwrap();
-        assert_eq!(
-            Peer::of(&SockaddrStorage::from(mapped)).to_string(),
-            "10.0.0.1:5"
-        );
+        assert_eq!(Peer::of(&SockaddrStorage::from(mapped)).to_string(), "10.0.0.1:5");
         let v6: SocketAddr = "[::1]:5".parse().unwrap();
         assert_eq!(Peer::of(&SockaddrStorage::from(v6)).to_string(), "[::1]:5");
         assert_eq!(Peer::Unix.to_string(), "unix");
-        assert_eq!(
-            Peer::Vsock { cid: 3, port: 1234 }.to_string(),
-            "vsock 3:1234"
-        );
+        assert_eq!(Peer::Vsock { cid: 3, port: 1234 }.to_string(), "vsock 3:1234");
         assert_eq!(Peer::Given("fd:7".into()).to_string(), "fd:7");
     }
 }

@@ -29,19 +29,10 @@ pub(super) fn port(inet: &InetAddress) -> Result<u16, ListenError> {
 /// Unknown to the resolver, or of the other family only.
 pub(super) fn hosts(inet: &InetAddress) -> Result<Vec<SocketAddr>, ListenError> {
     let all: Vec<SocketAddr> = if inet.host.is_empty() {
-        vec![
-            (Ipv6Addr::UNSPECIFIED, 0).into(),
-            (Ipv4Addr::UNSPECIFIED, 0).into(),
-        ]
+        vec![(Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::UNSPECIFIED, 0).into()]
     } else if inet.numeric {
         let ip: Result<IpAddr, _> = inet.host.parse();
-        vec![
-            (
-                ip.map_err(|_| failed(inet, "Name or service not known"))?,
-                0,
-            )
-                .into(),
-        ]
+        vec![(ip.map_err(|_| failed(inet, "Name or service not known"))?, 0).into()]
     } else {
         let found = (inet.host.as_str(), 0).to_socket_addrs().map_err(|why| {
             let text = why.to_string();
@@ -68,10 +59,7 @@ pub(super) fn hosts(inet: &InetAddress) -> Result<Vec<SocketAddr>, ListenError> 
 fn families(inet: &InetAddress) -> (bool, bool) {
     match (inet.ipv4, inet.ipv6) {
         (None, None) | (Some(true), Some(true)) => (true, true),
-        (v4, v6) => (
-            v4 == Some(true) || v6 == Some(false),
-            v6 == Some(true) || v4 == Some(false),
-        ),
+        (v4, v6) => (v4 == Some(true) || v6 == Some(false), v6 == Some(true) || v4 == Some(false)),
     }
 }
 
@@ -107,11 +95,7 @@ mod tests {
     }
 
     fn found(text: &str) -> Vec<String> {
-        hosts(&inet(text))
-            .unwrap()
-            .iter()
-            .map(|address| address.ip().to_string())
-            .collect()
+        hosts(&inet(text)).unwrap().iter().map(|address| address.ip().to_string()).collect()
     }
 
     #[test]
@@ -140,19 +124,13 @@ mod tests {
             "address resolution failed for 127.0.0.1:0: Address family for hostname not supported"
         );
         let why = hosts(&inet("localhost:0,numeric")).unwrap_err().to_string();
-        assert_eq!(
-            why,
-            "address resolution failed for localhost:0: Name or service not known"
-        );
+        assert_eq!(why, "address resolution failed for localhost:0: Name or service not known");
     }
 
     #[test]
     fn an_unknown_host_is_refused_with_the_resolvers_words() {
         let why = hosts(&inet("nosuch.invalid:5")).unwrap_err().to_string();
-        assert!(
-            why.starts_with("address resolution failed for nosuch.invalid:5: "),
-            "{why}"
-        );
+        assert!(why.starts_with("address resolution failed for nosuch.invalid:5: "), "{why}");
         assert!(!why.contains("lookup"), "{why}");
     }
 
@@ -163,9 +141,7 @@ mod tests {
         assert_eq!(service("www", text), Some(80));
         assert_eq!(service("web", text), None);
         assert_eq!(service("tftp", text), None);
-        let why = port(&inet("127.0.0.1:nosuchservice"))
-            .unwrap_err()
-            .to_string();
+        let why = port(&inet("127.0.0.1:nosuchservice")).unwrap_err().to_string();
         assert_eq!(
             why,
             "address resolution failed for 127.0.0.1:nosuchservice: Servname not supported for ai_socktype"

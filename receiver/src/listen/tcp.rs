@@ -26,33 +26,21 @@ pub(super) const BACKLOG: i32 = 1024;
 /// Resolving fails, every port of the range is taken, or the host refuses.
 pub(super) fn open(inet: &InetAddress) -> Result<Vec<OwnedFd>, ListenError> {
     if inet.mptcp {
-        return Err(ListenError::Address(
-            "mptcp is not supported: leave mptcp= out".into(),
-        ));
+        return Err(ListenError::Address("mptcp is not supported: leave mptcp= out".into()));
     }
     let first = resolve::port(inet)?;
     let hosts = resolve::hosts(inet)?;
     // A number of tries is only needed where the kernel picks the port of the
     // first address and someone else holds it on another.
     let last = inet.to.unwrap_or(first).max(first);
-    let tries = if first == 0 {
-        KERNEL_PORT_TRIES
-    } else {
-        usize::from(last - first) + 1
-    };
+    let tries = if first == 0 { KERNEL_PORT_TRIES } else { usize::from(last - first) + 1 };
     for attempt in 0..tries {
-        let port = if first == 0 {
-            0
-        } else {
-            first + u16::try_from(attempt).unwrap_or(0)
-        };
+        let port = if first == 0 { 0 } else { first + u16::try_from(attempt).unwrap_or(0) };
         if let Some(sockets) = open_all(&hosts, port, inet)? {
             return Ok(sockets);
         }
     }
-    Err(ListenError::PortsTaken {
-        address: format!("tcp:{inet}"),
-    })
+    Err(ListenError::PortsTaken { address: format!("tcp:{inet}") })
 }
 
 /// One attempt: nothing if the port is taken on any of the hosts.
@@ -92,24 +80,12 @@ fn open_all(
 }
 
 fn open_one(address: SocketAddr, inet: &InetAddress) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let socket = socket(
-        family,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket =
+        socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
-        setsockopt(
-            &socket,
-            sockopt::Ipv6V6Only,
-            &!takes_ipv4_too(address, inet),
-        )?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &!takes_ipv4_too(address, inet))?;
     }
     if let Some(keep_alive) = inet.keep_alive {
         // Accepted sockets inherit these from the listening one (tcp(7)).
@@ -147,9 +123,7 @@ fn set_keep_alive(socket: &OwnedFd, keep_alive: KeepAlive) -> Result<(), Errno> 
 
 fn local_port(socket: &OwnedFd) -> Result<u16, Errno> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-    inet_of(&address)
-        .map(|inet| inet.port())
-        .ok_or(Errno::EAFNOSUPPORT)
+    inet_of(&address).map(|inet| inet.port()).ok_or(Errno::EAFNOSUPPORT)
 }
 
 fn failed(address: SocketAddr, errno: Errno) -> ListenError {
@@ -176,12 +150,7 @@ mod tests {
     fn ports(hosts: &[&str], port: u16) -> Option<Vec<u16>> {
         let hosts: Vec<SocketAddr> = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let sockets = open_all(&hosts, port, &InetAddress::default()).unwrap()?;
-        Some(
-            sockets
-                .iter()
-                .map(|socket| local_port(socket).unwrap())
-                .collect(),
-        )
+        Some(sockets.iter().map(|socket| local_port(socket).unwrap()).collect())
     }
 
     #[test]
@@ -201,17 +170,8 @@ mod tests {
 
     #[test]
     fn an_address_this_host_lacks_is_left_out_as_long_as_another_remains() {
-        assert_eq!(
-            ports(&["192.0.2.1:0", "127.0.0.1:0"], 0)
-                .expect("a free port")
-                .len(),
-            1
-        );
-        let only = open_all(
-            &["192.0.2.1:0".parse().unwrap()],
-            0,
-            &InetAddress::default(),
-        );
+        assert_eq!(ports(&["192.0.2.1:0", "127.0.0.1:0"], 0).expect("a free port").len(), 1);
+        let only = open_all(&["192.0.2.1:0".parse().unwrap()], 0, &InetAddress::default());
         assert!(only.is_err());
     }
 

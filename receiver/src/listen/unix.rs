@@ -42,9 +42,7 @@ pub(super) fn open(unix: &UnixAddress) -> Result<(OwnedFd, Option<SocketFile>), 
     let shown = unix.path.display();
     let bytes = unix.path.as_os_str().as_bytes();
     if bytes.len() > PATH_BYTES_MAX {
-        return Err(ListenError::Address(format!(
-            "UNIX socket path '{shown}' is too long"
-        )));
+        return Err(ListenError::Address(format!("UNIX socket path '{shown}' is too long")));
     }
     let failed =
         |errno| ListenError::environment(format!("Failed to bind socket to {shown}"), errno);
@@ -63,23 +61,14 @@ pub(super) fn open(unix: &UnixAddress) -> Result<(OwnedFd, Option<SocketFile>), 
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
     bind(socket.as_raw_fd(), &address).map_err(failed)?;
-    let file = if unix.abstract_name {
-        None
-    } else {
-        Some(file_at(&unix.path)?)
-    };
-    Backlog::new(BACKLOG)
-        .and_then(|backlog| listen(&socket, backlog))
-        .map_err(failed)?;
+    let file = if unix.abstract_name { None } else { Some(file_at(&unix.path)?) };
+    Backlog::new(BACKLOG).and_then(|backlog| listen(&socket, backlog)).map_err(failed)?;
     Ok((socket, file))
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let refuse = |reason: &str| {
-        Err(ListenError::Address(format!(
-            "Failed to unlink socket {}: {reason}",
-            path.display()
-        )))
+        Err(ListenError::Address(format!("Failed to unlink socket {}: {reason}", path.display())))
     };
     match std::fs::symlink_metadata(path) {
         Err(_) => Ok(()),
@@ -103,11 +92,7 @@ fn file_at(path: &Path) -> Result<SocketFile, ListenError> {
         let what = format!("Failed to find socket {}", path.display());
         ListenError::environment(what, Errno::from_raw(why.raw_os_error().unwrap_or(0)))
     })?;
-    Ok(SocketFile {
-        path: path.to_owned(),
-        device: found.dev(),
-        inode: found.ino(),
-    })
+    Ok(SocketFile { path: path.to_owned(), device: found.dev(), inode: found.ino() })
 }
 
 /// `sun_path` is 108 bytes: one is the zero after a path, or before an

@@ -23,9 +23,7 @@ pub(super) fn open(cid: u32, port: u32) -> Result<OwnedFd, ListenError> {
                 errno,
                 hint: Some("no vsock here: modprobe vhost_vsock"),
             },
-            Errno::EADDRINUSE => ListenError::PortsTaken {
-                address: format!("vsock:{cid}:{port}"),
-            },
+            Errno::EADDRINUSE => ListenError::PortsTaken { address: format!("vsock:{cid}:{port}") },
             Errno::EADDRNOTAVAIL => ListenError::Address(format!(
                 "{what}: {} (4294967295 is any cid of this host)",
                 errno.desc()
@@ -36,8 +34,6 @@ pub(super) fn open(cid: u32, port: u32) -> Result<OwnedFd, ListenError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None).map_err(failed)?;
     bind(socket.as_raw_fd(), &VsockAddr::new(cid, port)).map_err(failed)?;
-    Backlog::new(BACKLOG)
-        .and_then(|backlog| listen(&socket, backlog))
-        .map_err(failed)?;
+    Backlog::new(BACKLOG).and_then(|backlog| listen(&socket, backlog)).map_err(failed)?;
     Ok(socket)
 }

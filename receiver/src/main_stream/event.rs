@@ -41,7 +41,12 @@ pub enum Event<'a> {
     /// A command that is legal here and that we speak.
     Command(Command<'a>),
     /// The header of a section: START, or FULL of an early one (a device's
-    /// state that belongs before the end of RAM).
+    /// state that comes before the end of RAM).
+    ///
+    /// An unknown device's FULL there is early only if it ends with
+    /// [`Event::SectionEnd`]; if [`Event::DeviceTail`] comes instead, it was
+    /// the first of the device state, as in a background snapshot, which has
+    /// no END of RAM.
     SectionStart {
         /// START or FULL.
         section_type: SectionType,

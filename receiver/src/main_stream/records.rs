@@ -3,12 +3,11 @@
 
 use super::error::{Place, StreamError, StreamFault};
 use super::event::{Event, Step};
-use super::footer_search::{self, Found, Next};
 use super::sections::Content;
 use super::{MainStream, Open, Phase};
 use crate::wire::{
-    Command, Configuration, FOOTER_BYTES, Footers, MAIN_MAGIC, MAIN_VERSION, PageBytes, Reader,
-    SectionHeader, SectionType, WireError, iterables::Iterable, iterables::Walk,
+    Command, Configuration, Footers, MAIN_MAGIC, MAIN_VERSION, PageBytes, Reader, SectionHeader,
+    SectionType, WireError, iterables::Iterable, iterables::Walk,
 };
 
 impl MainStream {
@@ -237,66 +236,6 @@ impl MainStream {
                 Err(self.error(Place::Command, StreamFault::Unsupported { what, remedy }))
             }
         }
-    }
-
-    pub(super) fn walk<'a>(
-        &mut self,
-        input: &'a [u8],
-        open: Open,
-        mut walk: Walk,
-    ) -> Result<Step<'a>, StreamError> {
-        let walked = match walk.step(input) {
-            Ok(walked) => walked,
-            Err(error) => return self.short_or(error, &self.place(open), 0),
-        };
-        if walked.taken == 0 && !walked.ended {
-            return Ok(Step::Need { at_boundary: false });
-        }
-        self.phase = if walked.ended { Phase::Footer(open) } else { Phase::Walk(open, walk) };
-        Ok(self.took(walked.taken, Event::Skipped))
-    }
-
-    pub(super) fn search<'a>(
-        &mut self,
-        input: &'a [u8],
-        open: Open,
-    ) -> Result<Step<'a>, StreamError> {
-        let found = footer_search::search(input, open.section_id, &self.sections);
-        let taken = match found {
-            Found::Nothing { passed: 0, resting } => {
-                return Ok(Step::Need { at_boundary: resting });
-            }
-            Found::Nothing { passed, .. } => passed,
-            Found::Footer { at, .. } => at.saturating_add(FOOTER_BYTES),
-        };
-        let bytes = input.get(..taken).unwrap_or_default();
-        let full = open.section_type == SectionType::FULL;
-        if full {
-            self.tail.keep(bytes);
-            self.check_tail_bytes()?;
-        }
-        let Found::Footer { next, .. } = found else { return Ok(self.took(taken, Event::Skipped)) };
-        self.footers = Footers::On;
-        if full && next == Next::DeviceState {
-            if self.ram.blocks().is_none() {
-                let what = "the device state begins before RAM";
-                return Err(self.error_at(taken, self.place(open), StreamFault::Misplaced { what }));
-            }
-            self.undecided = None;
-            self.sections.withdraw(open.section_id);
-            self.phase = Phase::Tail;
-            return Ok(self.took(taken, Event::DeviceTail { appended: self.tail.len() }));
-        }
-        if full {
-            self.tail.forget();
-            self.early.extend(self.undecided.take());
-        } else if next == Next::DeviceState && !self.ram_ended {
-            let what = "the device state begins before RAM has ended";
-            return Err(self.error_at(taken, self.place(open), StreamFault::Misplaced { what }));
-        }
-        let Open { section_type, section_id } = open;
-        self.phase = Phase::Record;
-        Ok(self.took(taken, Event::SectionEnd { section_type, section_id }))
     }
 
     pub(super) fn footer<'a>(

@@ -5,9 +5,9 @@
 //! be a description begins with `00 06`, a length and `{"`; device bytes may
 //! hold that too, by chance or because the guest put it there. Two things keep
 //! a hostile guest from making the search costly: JSON text holds no control
-//! byte, so a candidate dies at the first one and the texts of two cannot overlap;
-//! and a walk takes time by the length of the description, not of the state. So all
-//! work is linear in the bytes received.
+//! byte, so a candidate dies at the first one and no two can overlap (but for
+//! their headers); and a walk takes time by the length of the description, not
+//! of the state. So all work is linear in the bytes received.
 
 use super::event::Certainty;
 use crate::wire::vmdesc::{

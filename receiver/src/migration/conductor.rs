@@ -67,18 +67,19 @@ impl Conductor {
         run.main_thread.enter();
         let cpu_before = cpu_use();
         let mut received = Received::default();
-        let result = Walk::begin(&run, &plan, &pool, &readers, &mut received)
-            .and_then(|walk| walk.to_the_end());
+        let result =
+            Walk::begin(&run, &plan, &pool, &readers, &mut received).and_then(|walk| walk.walk());
         if let Err(error) = result {
             run.fail(error);
+        }
+        let now = now_ns();
+        for channel in run.channels() {
+            let last = channel.socket.upgrade().and_then(|fd| tcp_info::sample(&fd, now));
+            lock(&channel.tcp).extend(last);
         }
         let reports: Vec<_> = readers.into_iter().map(Reader::stop).collect();
         let mut latencies = Latencies::new();
         reports.iter().for_each(|report| latencies.merge(&report.latencies));
-        let now = now_ns();
-        for channel in run.channels() {
-            lock(&channel.tcp).extend(tcp_info::sample(&channel.socket, now));
-        }
         run.main_thread.leave();
         Ended {
             error: run.error().cloned(),
@@ -154,7 +155,7 @@ impl<'run> Walk<'run> {
         })
     }
 
-    fn to_the_end(mut self) -> Result<(), RunError> {
+    fn walk(mut self) -> Result<(), RunError> {
         loop {
             match self.step()? {
                 ControlFlow::Continue(()) => {}
@@ -166,6 +167,7 @@ impl<'run> Walk<'run> {
     /// Takes what is there, then waits for more; breaks at the end.
     fn step(&mut self) -> Result<ControlFlow<()>, RunError> {
         loop {
+            self.take_pages();
             let input = self.input.bytes();
             let (consumed, event) = match self.stream.step(input)? {
                 Step::Need { at_boundary } => {
@@ -176,19 +178,9 @@ impl<'run> Walk<'run> {
             };
             match event {
                 Event::Page { block, offset, bytes } => {
-                    if self.pages.must_mark(block) {
-                        mark(self.run, &mut self.pages);
-                    }
-                    let ram = self.run.ram().expect("the parser knows the blocks");
-                    self.pages.put(ram, block, offset, bytes);
+                    self.pages.take(self.run, block, offset, Some(bytes));
                 }
-                Event::Zero { block, offset } => {
-                    if self.pages.must_mark(block) {
-                        mark(self.run, &mut self.pages);
-                    }
-                    let ram = self.run.ram().expect("the parser knows the blocks");
-                    self.pages.put_zero(ram, block, offset);
-                }
+                Event::Zero { block, offset } => self.pages.take(self.run, block, offset, None),
                 Event::Header { .. } | Event::Skipped => {}
                 Event::Configuration(configuration) => self.configuration(*configuration),
                 Event::Command(command) => {
@@ -234,6 +226,7 @@ impl<'run> Walk<'run> {
                     self.run.main.device_state_bytes.add(appended as u64);
                 }
                 Event::EndOfStream(certainty) => {
+                    self.run.main.device_state_bytes.add(consumed as u64);
                     self.input.consume(consumed);
                     if self.is_the_end(certainty)? {
                         return Ok(ControlFlow::Break(()));
@@ -243,6 +236,18 @@ impl<'run> Walk<'run> {
             }
             self.input.consume(consumed);
         }
+    }
+
+    /// Takes the pages at the front of what is there: the quick way past
+    /// [`MainStream::step`].
+    fn take_pages(&mut self) {
+        let mut used = 0;
+        let input = self.input.bytes();
+        while let Some(page) = self.stream.next_page(&input[used..]) {
+            self.pages.take(self.run, page.block, page.offset, page.bytes);
+            used += page.consumed;
+        }
+        self.input.consume(used);
     }
 
     fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
@@ -287,6 +292,10 @@ impl<'run> Walk<'run> {
         }
         let silent_ns = now - self.run.main.last_activity_ns.get();
         if !at_boundary && silent_ns > self.plan.stall_ns {
+            // In the device state the parser knows what is missing.
+            if self.stream.in_device_state() {
+                self.stream.end_of_input()?;
+            }
             let text = format!(
                 "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
                 self.run.main.wire_bytes.get(),
@@ -347,7 +356,9 @@ impl<'run> Walk<'run> {
             Sink::Discard => pool.sketch(&requests, self.page.get()),
         };
         drop(pool);
-        let ram = Arc::new(carved.map_err(|error| RunError::new(Family::Environment, error.to_string()))?);
+        let ram = Arc::new(
+            carved.map_err(|error| RunError::new(Family::Environment, error.to_string()))?,
+        );
         self.received.ram = Some(Arc::clone(&ram));
         self.run.set_ram(ram);
         self.run.phases().ram_mapped = Some(now_ns());
@@ -460,7 +471,7 @@ impl<'run> Walk<'run> {
 
     fn mark_pages(&mut self) {
         if self.run.sync().is_some() {
-            mark(self.run, &mut self.pages);
+            self.pages.mark(self.run);
         }
     }
 
@@ -535,11 +546,6 @@ fn set_active(run: &Run, plan: &Plan) {
         *status = Status::Active;
     }
     (plan.observer)(Status::Active);
-}
-
-fn mark(run: &Run, pages: &mut MainPages) {
-    let ram = run.ram().expect("RAM is known before pages");
-    pages.mark(ram, &run.main, run.main_blocks());
 }
 
 fn unsupported(what: &str, turn_off: &str) -> RunError {

@@ -1,8 +1,8 @@
 //! Pages that come on the main stream: placed one by one, counted in batches.
 
-use landfall_pagepool::{RamBlocks, ZeroOutcome};
+use landfall_pagepool::ZeroOutcome;
 
-use crate::stats::{BlockCounters, MainCounters};
+use crate::run::Run;
 
 /// Pages of one block that are in their place but not yet marked received.
 pub(super) struct MainPages {
@@ -23,45 +23,40 @@ impl MainPages {
         Self { block: 0, pages, zero: 0, zero_written: 0, zero_sent_full: 0, page_shift, keep }
     }
 
-    /// True if a page of `block` needs [`MainPages::mark`] first.
+    /// Puts a page into its place: its `bytes`, or zero.
     #[inline]
-    pub(super) fn must_mark(&self, block: usize) -> bool {
-        self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty())
-    }
-
-    /// Copies a page into its place.
-    #[inline]
-    pub(super) fn put(&mut self, ram: &RamBlocks, block: usize, offset: u64, bytes: &[u8]) {
-        let page = offset >> self.page_shift;
-        if self.keep {
-            let block = &ram[block];
-            block.lend(page..page + 1);
-            block.write(offset, bytes);
-            self.zero_sent_full += u64::from(block.is_zero(page));
+    pub(super) fn take(&mut self, run: &Run, block: usize, offset: u64, bytes: Option<&[u8]>) {
+        if self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty()) {
+            self.mark(run);
         }
-        self.block = block;
-        self.pages.push(page);
-    }
-
-    /// Makes a page zero.
-    #[inline]
-    pub(super) fn put_zero(&mut self, ram: &RamBlocks, block: usize, offset: u64) {
         let page = offset >> self.page_shift;
-        let outcome = ram[block].announce_zero(page);
-        self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
-        self.zero += 1;
+        let memory = &run.ram().expect("the parser knows the blocks")[block];
+        match bytes {
+            Some(bytes) if self.keep => {
+                memory.lend(page..page + 1);
+                memory.write(offset, bytes);
+                self.zero_sent_full += u64::from(memory.is_zero(page));
+            }
+            Some(_) => {}
+            None => {
+                let outcome = memory.announce_zero(page);
+                self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
+                self.zero += 1;
+            }
+        }
         self.block = block;
         self.pages.push(page);
     }
 
     /// Marks the batch received and counts it.
-    pub(super) fn mark(&mut self, ram: &RamBlocks, main: &MainCounters, blocks: &[BlockCounters]) {
+    pub(super) fn mark(&mut self, run: &Run) {
         if self.pages.is_empty() {
             return;
         }
+        let (ram, main) = (run.ram().expect("RAM is known before pages"), &run.main);
         let normal = self.pages.len() as u64 - self.zero;
         let unique = ram[self.block].mark_received(self.pages.iter().copied());
-        let counters = &blocks[self.block];
+        let counters = &run.main_blocks()[self.block];
         counters.unique.add(unique);
         counters.normal.add(normal);
         counters.zero.add(self.zero);

@@ -2,8 +2,8 @@
 //! reader.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
@@ -88,7 +88,11 @@ pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Conn
 ///
 /// # Errors
 /// Misbehaved: an id is missing for `stall_ns`.
-pub(super) fn derived(run: &Run, multifd: bool, stall_ns: u64) -> Result<Vec<Connection>, RunError> {
+pub(super) fn derived(
+    run: &Run,
+    multifd: bool,
+    stall_ns: u64,
+) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
     loop {
         let (whole, contiguous, here) = {
@@ -97,10 +101,11 @@ pub(super) fn derived(run: &Run, multifd: bool, stall_ns: u64) -> Result<Vec<Con
         };
         let quiet_ns = now_ns().saturating_sub(run.door_busy_ns.load(Relaxed));
         let enough = whole || (here == 0 && !multifd);
-        if enough && quiet_ns >= QUIET_NS {
-            if let Some(ours) = decide(run, contiguous)? {
-                return Ok(ours);
-            }
+        if enough
+            && quiet_ns >= QUIET_NS
+            && let Some(ours) = decide(run, contiguous)?
+        {
+            return Ok(ours);
         }
         if now_ns() - since_ns > stall_ns {
             let text = format!(
@@ -146,7 +151,7 @@ pub(super) fn attach(
             counters,
             reader: id % readers.len(),
             peer: connection.peer.clone(),
-            socket: Arc::clone(&connection.fd),
+            socket: Arc::downgrade(&connection.fd),
             tcp: Mutex::new(Vec::new()),
         }
     });

@@ -16,7 +16,8 @@
 //!   `multifd` may be set again in between;
 //! - migrate-incoming may be tried again after any error. (QEMU since 8.2 stays
 //!   in `setup` for good when a bind fails.)
-//! - there is no guest to run: see [`guest`](self) on what `cont` then means.
+//! - there is no guest to run. `cont` and `stop` are accepted all the same, and
+//!   change the run state with RESUME and STOP as they would there.
 //!
 //! No command waits for a run's threads, but one: migrate-incoming waits for the
 //! last moments of the run before it, so that their events do not mix.

@@ -25,7 +25,8 @@ pub(super) fn environment(features: RingFeatures) -> Value {
 
 fn kernel() -> Option<String> {
     let names = uname().ok()?;
-    let text = [names.sysname(), names.release(), names.version()].map(|name| name.to_string_lossy());
+    let text =
+        [names.sysname(), names.release(), names.version()].map(|name| name.to_string_lossy());
     Some(text.join(" "))
 }
 
@@ -93,7 +94,10 @@ mod tests {
     #[test]
     fn sysctls_have_the_values_of_this_host() {
         let found = sysctls();
-        assert_eq!(found["vm.overcommit_memory"].as_str().map(|value| value.parse::<u8>().is_ok()), Some(true));
+        assert_eq!(
+            found["vm.overcommit_memory"].as_str().map(|value| value.parse::<u8>().is_ok()),
+            Some(true)
+        );
         let rmem = found["net.ipv4.tcp_rmem"].as_str().map(|value| value.split(' ').count());
         assert_eq!(rmem, Some(3), "three numbers, single blanks");
     }

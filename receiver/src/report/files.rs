@@ -27,7 +27,8 @@ pub fn write_json(path: &Path, value: &Value) -> Result<(), RunError> {
 pub fn append_json_line(path: &Path, value: &Value) -> Result<(), RunError> {
     // One write: lines of several processes stay whole.
     let line = format!("{value}\n");
-    let append = || OpenOptions::new().append(true).create(true).open(path)?.write_all(line.as_bytes());
+    let append =
+        || OpenOptions::new().append(true).create(true).open(path)?.write_all(line.as_bytes());
     append().map_err(|error| failed(path, &error))
 }
 
@@ -97,7 +98,8 @@ mod tests {
             append_json_line(&path, &json!({"run-id": id, "text": "two\nlines"})).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
-        let ids: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ids: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(ids.len(), 3);
         assert_eq!(ids[2]["run-id"], 3);
     }

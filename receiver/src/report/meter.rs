@@ -126,8 +126,9 @@ impl Sample {
 
     fn since(self, before: Self) -> Option<Rates> {
         let window_ns = self.at_ns.checked_sub(before.at_ns).filter(|&ns| ns > 0)?;
-        let per_second =
-            |now: u64, then: u64| now.saturating_sub(then) as f64 * NS_PER_S as f64 / window_ns as f64;
+        let per_second = |now: u64, then: u64| {
+            now.saturating_sub(then) as f64 * NS_PER_S as f64 / window_ns as f64
+        };
         Some(Rates {
             window_ns,
             wire_bytes_per_second: per_second(self.wire_bytes, before.wire_bytes),
@@ -135,11 +136,6 @@ impl Sample {
             unique_pages_per_second: per_second(self.unique, before.unique),
         })
     }
-}
-
-/// The meter of `migration`.
-pub(super) fn of(_migration: &crate::receiver::Migration) -> Option<&Meter> {
-    None
 }
 
 /// The youngest sample that is a second old, or else the oldest.

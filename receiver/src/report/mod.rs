@@ -22,10 +22,10 @@ mod phases;
 mod query_migrate;
 mod query_receiver;
 pub mod run_directory;
-#[cfg(test)]
-mod schema_tests;
 mod snapshot;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod totals;
 

@@ -10,7 +10,9 @@ use crate::run::lock;
 use crate::status::Status;
 
 use super::snapshot::Snapshot;
-use super::{channels, environment, guest, latencies, memory, pages, phases, query_migrate, threads};
+use super::{
+    channels, environment, guest, latencies, memory, pages, phases, query_migrate, threads,
+};
 
 /// The object that `x-query-receiver` answers, `--json` writes and a run
 /// directory keeps as `run.json`: `docs/schema/x-query-receiver.schema.json`.
@@ -80,13 +82,13 @@ fn rates(snapshot: &Snapshot<'_>) -> Option<Value> {
     let window_ns = snapshot.connected_for_ns().filter(|&ns| ns > 0)?;
     let per_second = |count: u64| count as f64 * NS_PER_S as f64 / window_ns as f64;
     let totals = &snapshot.totals;
-    let cpu = threads::spent(snapshot).map(|spent| spent.cpu);
+    let cpu = threads::spent(snapshot).cpu;
     Some(json!({
         "window-ns": window_ns,
         "wire-bytes-per-second": per_second(totals.wire_bytes()),
         "pages-per-second": per_second(totals.pages().arrived()),
         "unique-pages-per-second": per_second(totals.pages().unique),
-        "cpu-s-per-gib": cpu.and_then(|cpu| threads::cpu_s_per_gib(cpu, totals.wire_bytes())),
+        "cpu-s-per-gib": threads::cpu_s_per_gib(cpu, totals.wire_bytes()),
     }))
 }
 

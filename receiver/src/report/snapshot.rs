@@ -6,7 +6,7 @@ use crate::phases::Phases;
 use crate::receiver::Migration;
 use crate::status::Status;
 
-use super::meter::{self, Rates};
+use super::meter::Rates;
 use super::query_migrate::Figures;
 use super::totals::Totals;
 
@@ -52,8 +52,10 @@ impl<'m> Snapshot<'m> {
 
     /// Rates over the last second; `None` before there are any, and once ended.
     pub(super) fn rates_now(&self) -> Option<Rates> {
-        let meter = meter::of(self.migration).filter(|_| !self.status.is_terminal())?;
-        meter.rates(&self.totals, self.now_ns)
+        if self.status.is_terminal() {
+            return None;
+        }
+        self.migration.run.meter.rates(&self.totals, self.now_ns)
     }
 
     /// The figures of `query-migrate`.

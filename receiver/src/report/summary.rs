@@ -95,7 +95,7 @@ pub fn summary(migration: &Migration) -> Summary {
     let connected_for_ns = snapshot.connected_for_ns();
     let window_ns = connected_for_ns.filter(|&ns| ns > 0);
     let wire_bytes = totals.wire_bytes();
-    let cpu = threads::spent(&snapshot).map(|spent| spent.cpu).unwrap_or_default();
+    let cpu = threads::spent(&snapshot).cpu;
     Summary {
         run_id: run.id,
         status: snapshot.status,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::run::ReaderStats;
 use crate::stats::CpuUse;
 
-use super::meter::{self, ProcessUse};
+use super::meter::ProcessUse;
 use super::snapshot::Snapshot;
 
 /// How a reader's time divides, nanoseconds.
@@ -94,7 +94,7 @@ pub(super) fn main_thread(snapshot: &Snapshot<'_>) -> Value {
 
 /// The whole process since the listener opened.
 pub(super) fn process(snapshot: &Snapshot<'_>) -> Value {
-    let ProcessUse { cpu, faults } = spent(snapshot).unwrap_or_default();
+    let ProcessUse { cpu, faults } = spent(snapshot);
     json!({
         "cpu-user-ns": cpu.user_ns,
         "cpu-system-ns": cpu.system_ns,
@@ -104,8 +104,8 @@ pub(super) fn process(snapshot: &Snapshot<'_>) -> Value {
 }
 
 /// What the process used from the listener's opening until the end or now.
-pub(super) fn spent(snapshot: &Snapshot<'_>) -> Option<ProcessUse> {
-    meter::of(snapshot.migration).map(super::meter::Meter::spent)
+pub(super) fn spent(snapshot: &Snapshot<'_>) -> ProcessUse {
+    snapshot.migration.run.meter.spent()
 }
 
 fn sum_max(numbers: impl Iterator<Item = u64>) -> u64 {

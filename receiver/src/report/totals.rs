@@ -36,8 +36,8 @@ impl PageTotals {
 
     /// Adds what one thread put into one block.
     fn add(&mut self, counters: &BlockCounters) {
-        // The writer adds to `unique` first: read it last, or a live sum could
-        // have more first arrivals than arrivals.
+        // While a run goes on a packet may be in one of these and not yet in
+        // another; hence the saturating differences.
         self.normal += counters.normal.get();
         self.zero += counters.zero.get();
         self.unique += counters.unique.get();

@@ -34,9 +34,8 @@ impl RingFeatures {
     /// As [`RingFeatures::probe`], with the mask given.
     pub fn probe_masked(mask: &str) -> Result<Self, RunError> {
         let hidden = |name: &str| mask.split(',').any(|word| word == name || word == "all");
-        if let Some(word) = mask
-            .split(',')
-            .find(|word| !word.is_empty() && *word != "all" && !NAMES.contains(word))
+        if let Some(word) =
+            mask.split(',').find(|word| !word.is_empty() && *word != "all" && !NAMES.contains(word))
         {
             let text = format!("{MASK_VARIABLE}: unknown feature '{word}', known: {NAMES:?}, all");
             return Err(RunError::new(Family::Environment, text));
@@ -46,12 +45,12 @@ impl RingFeatures {
         plain.submitter().register_probe(&mut probe).map_err(missing)?;
         for (code, name) in REQUIRED {
             if !probe.is_supported(code) {
-                let text = format!("this kernel's io_uring lacks {name}: Linux 5.15 or newer needed");
+                let text =
+                    format!("this kernel's io_uring lacks {name}: Linux 5.15 or newer needed");
                 return Err(RunError::new(Family::Environment, text));
             }
         }
-        let mut features =
-            Self { single_issuer: false, defer_taskrun: false, coop_taskrun: false };
+        let mut features = Self { single_issuer: false, defer_taskrun: false, coop_taskrun: false };
         features.single_issuer = !hidden(NAMES[0]) && features.with(0).builds();
         features.defer_taskrun =
             !hidden(NAMES[1]) && features.single_issuer && features.with(1).builds();

@@ -1,7 +1,7 @@
 //! A reader's ring: receives on many channels, straight into guest RAM.
 //!
 //! What the kernel may write belongs to the ring until the completion: the
-//! header buffers, the iovecs and message headers stand in [`Slot`]s that live
+//! header buffers, the iovecs and message headers stand in slots that live
 //! as long as the ring, the guest RAM is kept by an `Arc`, and dropping the ring
 //! cancels and drains. So everything here is safe to call.
 
@@ -31,7 +31,10 @@ pub struct ReaderRing {
     ram: Option<Arc<RamBlocks>>,
     wake: Arc<OwnedFd>,
     wake_count: Box<u64>,
+    wake_in_flight: bool,
+    /// Cancellations included.
     in_flight: usize,
+    cancels_in_flight: usize,
 }
 
 /// One channel's socket and what its operations may write.
@@ -84,12 +87,21 @@ impl ReaderRing {
             ram: None,
             wake,
             wake_count: Box::new(0),
+            wake_in_flight: false,
             in_flight: 0,
+            cancels_in_flight: 0,
         })
     }
 
-    /// The RAM blocks that pages go to from now on.
+    /// The RAM blocks that pages go to from now on. To say the same again is
+    /// nothing, also while pages are on their way.
+    ///
+    /// # Panics
+    /// If pages are on their way to other RAM blocks.
     pub fn set_ram(&mut self, ram: Arc<RamBlocks>) {
+        if self.ram.as_ref().is_some_and(|now| Arc::ptr_eq(now, &ram)) {
+            return;
+        }
         assert!(self.slots.iter().all(|slot| !slot.pages_in_flight), "RAM changed under pages");
         self.ram = Some(ram);
     }
@@ -113,6 +125,7 @@ impl ReaderRing {
 
     /// Waits for somebody to write to the eventfd.
     pub fn arm_wake(&mut self) {
+        assert!(!self.wake_in_flight, "one wait for a wake-up at a time");
         let buffer: *mut u64 = &raw mut *self.wake_count;
         let entry = opcode::Read::new(Fd(self.wake.as_raw_fd()), buffer.cast(), 8)
             .build()
@@ -120,6 +133,7 @@ impl ReaderRing {
         // SAFETY: push needs an operation whose buffers stay valid until its completion.
         // - the eventfd and the boxed count are kept by self, which drains before it drops them.
         unsafe { self.push(&entry) };
+        self.wake_in_flight = true;
     }
 
     /// Receives at most `missing` header bytes.
@@ -147,25 +161,33 @@ impl ReaderRing {
         let block = &ram[block];
         let place = &mut self.slots[slot];
         assert!(!place.pages_in_flight, "one receive of pages at a time");
+        // A run left out would be read as the next header.
+        assert!(runs.len() <= place.iovecs.len(), "more runs than the packet has pages");
         for (iovec, run) in place.iovecs.iter_mut().zip(runs) {
-            let span = block.span(run.offset, run.bytes).expect("runs were checked against the block");
+            let span =
+                block.span(run.offset, run.bytes).expect("runs were checked against the block");
             *iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.len() };
         }
         place.message.msg_iov = place.iovecs.as_mut_ptr();
-        place.message.msg_iovlen = runs.len().min(place.iovecs.len());
-        let entry =
-            opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
-                .flags(libc::MSG_WAITALL.cast_unsigned())
-                .build()
-                .user_data(encode(Operation::Pages(slot)));
+        place.message.msg_iovlen = runs.len();
+        let entry = opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
+            .flags(libc::MSG_WAITALL.cast_unsigned())
+            .build()
+            .user_data(encode(Operation::Pages(slot)));
         place.pages_in_flight = true;
         // SAFETY: see push_pages.
         unsafe { self.push_pages(slot, entry, then_header) };
     }
 
-    /// Receives `bytes` of pages and drops them: TCP does so without a copy
-    /// (tcp(7), `MSG_TRUNC`), other sockets through a scratch buffer, in which
-    /// case fewer bytes may come.
+    /// Receives at most `bytes` of pages and drops them: with `truncate` TCP does
+    /// so without a copy (tcp(7), `MSG_TRUNC`), else it is done through a scratch
+    /// buffer. Fewer bytes may come.
+    ///
+    /// Only through the scratch buffer `then_header` is linked behind them, as
+    /// in [`ReaderRing::arm_pages`]: what TCP drops is not waited for whole.
+    /// With `MSG_WAITALL` the kernel counts what is missing by how far the
+    /// buffer was filled; dropped bytes fill none, so that it would take, and
+    /// drop, the bytes behind them too (seen in Linux 6.18).
     pub fn arm_discard(
         &mut self,
         slot: usize,
@@ -175,11 +197,14 @@ impl ReaderRing {
     ) {
         let place = &mut self.slots[slot];
         assert!(!place.pages_in_flight, "one receive of pages at a time");
-        let whole = truncate || bytes <= place.scratch.len() as u64;
-        let bytes = if whole { bytes } else { place.scratch.len() as u64 };
-        let flags = libc::MSG_WAITALL | if truncate { libc::MSG_TRUNC } else { 0 };
-        let bytes = u32::try_from(bytes).expect("a packet has 512 KiB of pages at most");
-        let buffer = if truncate { ptr::null_mut() } else { place.scratch.as_mut_ptr() };
+        let scratch = place.scratch.len() as u64;
+        let (buffer, most, flags) = if truncate {
+            (ptr::null_mut(), u64::from(u32::MAX), libc::MSG_TRUNC)
+        } else {
+            (place.scratch.as_mut_ptr(), scratch, libc::MSG_WAITALL)
+        };
+        let whole = !truncate && bytes <= scratch;
+        let bytes = u32::try_from(bytes.min(most)).expect("no more than u32::MAX");
         let entry = opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
             .flags(flags)
             .build()
@@ -215,14 +240,15 @@ impl ReaderRing {
     }
 
     /// The next completion that is there, if any.
-    pub fn next(&mut self) -> Option<Completion> {
+    pub fn completion(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
         let operation = decode(entry.user_data());
         self.in_flight -= 1;
         match operation {
             Operation::Header(slot) => self.slots[slot].header_in_flight = false,
             Operation::Pages(slot) => self.slots[slot].pages_in_flight = false,
-            Operation::Wake | Operation::Cancel => {}
+            Operation::Wake => self.wake_in_flight = false,
+            Operation::Cancel => self.cancels_in_flight -= 1,
         }
         let result = match entry.result() {
             bytes @ 0.. => Ok(bytes.cast_unsigned() as usize),
@@ -246,15 +272,31 @@ impl ReaderRing {
 
     /// Cancels everything and waits until the kernel has let go of it all.
     pub fn drain(&mut self) {
-        if self.in_flight == 0 {
-            return;
+        // A cancellation does not find what is between two states when it looks: a header whose
+        // pages have just come is not armed yet. So as often as it takes.
+        while self.in_flight > 0 {
+            self.cancel_all();
+            while self.cancels_in_flight > 0 {
+                if self.wait().is_err() {
+                    // Nothing is known of the kernel's writes any more: what they may hit must
+                    // never be freed.
+                    self.leak();
+                    return;
+                }
+                while self.completion().is_some() {}
+            }
         }
-        // The first of a linked pair takes the second with it.
-        let mut pending = vec![Operation::Wake];
+    }
+
+    fn cancel_all(&mut self) {
+        let mut pending = Vec::new();
+        pending.extend(self.wake_in_flight.then_some(Operation::Wake));
         for (index, slot) in self.slots.iter().enumerate() {
+            // The first of a linked pair takes the second with it.
             pending.extend(slot.pages_in_flight.then_some(Operation::Pages(index)));
             pending.extend(slot.header_in_flight.then_some(Operation::Header(index)));
         }
+        self.cancels_in_flight += pending.len();
         for operation in pending {
             let entry = opcode::AsyncCancel::new(encode(operation))
                 .build()
@@ -262,19 +304,11 @@ impl ReaderRing {
             // SAFETY: push needs buffers that stay valid: a cancellation has none.
             unsafe { self.push(&entry) };
         }
-        while self.in_flight > 0 {
-            if self.wait().is_err() {
-                // Nothing is known of the kernel's writes any more: what they
-                // may hit must never be freed.
-                self.leak();
-                return;
-            }
-            while self.next().is_some() {}
-        }
     }
 
     fn leak(&mut self) {
         self.in_flight = 0;
+        self.cancels_in_flight = 0;
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::forget(self.ram.take());
         std::mem::forget(std::mem::replace(&mut self.wake_count, Box::new(0)));
@@ -296,12 +330,7 @@ impl ReaderRing {
     /// What `pages` points at must stay valid, and be nobody else's to write,
     /// until its completion: guest RAM kept by `self.ram`, or memory of the
     /// slot; `self` drains before either goes.
-    unsafe fn push_pages(
-        &mut self,
-        slot: usize,
-        pages: squeue::Entry,
-        then_header: Option<usize>,
-    ) {
+    unsafe fn push_pages(&mut self, slot: usize, pages: squeue::Entry, then_header: Option<usize>) {
         let Some(missing) = then_header else {
             // SAFETY: the caller's promise, which is push's requirement.
             return unsafe { self.push(&pages) };
@@ -329,7 +358,7 @@ impl ReaderRing {
     ///
     /// # Safety
     /// Everything that the operation reads or writes must stay valid until its
-    /// completion has been taken by [`ReaderRing::next`].
+    /// completion has been taken by [`ReaderRing::completion`].
     unsafe fn push(&mut self, entry: &squeue::Entry) {
         self.make_room(1);
         // SAFETY: the caller's promise, which is what SubmissionQueue::push requires.

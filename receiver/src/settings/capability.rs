@@ -67,10 +67,7 @@ impl Capability {
 
     fn row(self) -> &'static Row {
         let row = &ROWS[self as usize];
-        debug_assert!(
-            row.capability == self,
-            "a row of capabilities is out of place"
-        );
+        debug_assert!(row.capability == self, "a row of capabilities is out of place");
         row
     }
 }
@@ -95,10 +92,7 @@ const fn row(capability: Capability, name: &'static str, property: &'static str)
 
 impl Row {
     const fn without_property(self) -> Self {
-        Self {
-            property: None,
-            ..self
-        }
+        Self { property: None, ..self }
     }
 
     const fn since(self, first: QemuVersion) -> Self {
@@ -124,39 +118,17 @@ static ROWS: [Row; 24] = [
     row(Capability::ReleaseRam, "release-ram", "x-release-ram"),
     row(Capability::Block, "block", "x-block").until(QemuVersion::V7_2),
     row(Capability::ReturnPath, "return-path", "x-return-path"),
-    row(
-        Capability::PauseBeforeSwitchover,
-        "pause-before-switchover",
-        "",
-    )
-    .without_property(),
+    row(Capability::PauseBeforeSwitchover, "pause-before-switchover", "").without_property(),
     row(Capability::Multifd, "multifd", "x-multifd"),
     row(Capability::DirtyBitmaps, "dirty-bitmaps", "").without_property(),
     row(Capability::PostcopyBlocktime, "postcopy-blocktime", "").without_property(),
     row(Capability::LateBlockActivate, "late-block-activate", "").without_property(),
     row(Capability::XIgnoreShared, "x-ignore-shared", "").without_property(),
     row(Capability::ValidateUuid, "validate-uuid", "").without_property(),
-    row(
-        Capability::BackgroundSnapshot,
-        "background-snapshot",
-        "x-background-snapshot",
-    ),
-    row(
-        Capability::ZeroCopySend,
-        "zero-copy-send",
-        "x-zero-copy-send",
-    ),
-    row(
-        Capability::PostcopyPreempt,
-        "postcopy-preempt",
-        "x-postcopy-preempt",
-    ),
-    row(
-        Capability::SwitchoverAck,
-        "switchover-ack",
-        "x-switchover-ack",
-    )
-    .since(QemuVersion::V10_0),
+    row(Capability::BackgroundSnapshot, "background-snapshot", "x-background-snapshot"),
+    row(Capability::ZeroCopySend, "zero-copy-send", "x-zero-copy-send"),
+    row(Capability::PostcopyPreempt, "postcopy-preempt", "x-postcopy-preempt"),
+    row(Capability::SwitchoverAck, "switchover-ack", "x-switchover-ack").since(QemuVersion::V10_0),
     row(Capability::DirtyLimit, "dirty-limit", "x-dirty-limit").since(QemuVersion::V10_0),
     row(Capability::MappedRam, "mapped-ram", "mapped-ram").since(QemuVersion::V10_0),
 ];
@@ -166,10 +138,7 @@ mod tests {
     use super::*;
 
     fn names(version: QemuVersion) -> String {
-        Capability::of(version)
-            .map(Capability::name)
-            .collect::<Vec<_>>()
-            .join(" ")
+        Capability::of(version).map(Capability::name).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -203,14 +172,10 @@ mod tests {
 
     #[test]
     fn sixteen_capabilities_of_10_0_are_properties_and_only_mapped_ram_is_bare() {
-        let properties: Vec<_> = Capability::of(QemuVersion::V10_0)
-            .filter_map(Capability::property)
-            .collect();
+        let properties: Vec<_> =
+            Capability::of(QemuVersion::V10_0).filter_map(Capability::property).collect();
         assert_eq!(properties.len(), 16);
-        let bare: Vec<_> = properties
-            .iter()
-            .filter(|name| !name.starts_with("x-"))
-            .collect();
+        let bare: Vec<_> = properties.iter().filter(|name| !name.starts_with("x-")).collect();
         assert_eq!(bare, [&"mapped-ram"]);
     }
 }

@@ -43,36 +43,21 @@ impl Change {
             PostcopyPreempt, PostcopyRam, ReturnPath, SwitchoverAck, XColo, XIgnoreShared, Xbzrle,
             ZeroCopySend,
         };
-        let (v7, v11) = (
-            self.version == QemuVersion::V7_2,
-            self.version == QemuVersion::V11_1,
-        );
+        let (v7, v11) = (self.version == QemuVersion::V7_2, self.version == QemuVersion::V11_1);
         let started = self.phase != IncomingPhase::NotStarted;
 
         if v11 {
             self.requires(XColo, ReturnPath)?;
         }
-        self.excludes(
-            PostcopyRam,
-            XIgnoreShared,
-            "Postcopy is not compatible with ignore-shared",
-        )?;
+        self.excludes(PostcopyRam, XIgnoreShared, "Postcopy is not compatible with ignore-shared")?;
         if self.version == QemuVersion::V10_0 {
-            self.excludes(
-                PostcopyRam,
-                Multifd,
-                "Postcopy is not yet compatible with multifd",
-            )?;
+            self.excludes(PostcopyRam, Multifd, "Postcopy is not yet compatible with multifd")?;
         }
         if self.on(BackgroundSnapshot)
-            && let Some(other) = NOT_WITH_BACKGROUND_SNAPSHOT
-                .into_iter()
-                .find(|&other| self.on(other))
+            && let Some(other) =
+                NOT_WITH_BACKGROUND_SNAPSHOT.into_iter().find(|&other| self.on(other))
         {
-            return Err(format!(
-                "Background-snapshot is not compatible with {}",
-                other.name()
-            ));
+            return Err(format!("Background-snapshot is not compatible with {}", other.name()));
         }
         if self.on(ZeroCopySend)
             && (!self.on(Multifd)
@@ -108,22 +93,14 @@ impl Change {
         )?;
         if self.on(DirtyLimit) {
             return Err(
-                "dirty-limit requires KVM with accelerator property 'dirty-ring-size' set".into(),
+                "dirty-limit requires KVM with accelerator property 'dirty-ring-size' set".into()
             );
         }
         if !v7 {
             self.excludes(Multifd, Xbzrle, "Multifd is not compatible with xbzrle")?;
         }
-        self.excludes(
-            MappedRam,
-            Xbzrle,
-            "Mapped-ram migration is incompatible with xbzrle",
-        )?;
-        self.excludes(
-            MappedRam,
-            PostcopyRam,
-            "Mapped-ram migration is incompatible with postcopy",
-        )
+        self.excludes(MappedRam, Xbzrle, "Mapped-ram migration is incompatible with xbzrle")?;
+        self.excludes(MappedRam, PostcopyRam, "Mapped-ram migration is incompatible with postcopy")
     }
 
     fn on(&self, capability: Capability) -> bool {
@@ -131,11 +108,7 @@ impl Change {
     }
 
     fn excludes(&self, one: Capability, other: Capability, text: &str) -> Result<(), String> {
-        if self.on(one) && self.on(other) {
-            Err(text.into())
-        } else {
-            Ok(())
-        }
+        if self.on(one) && self.on(other) { Err(text.into()) } else { Ok(()) }
     }
 
     fn requires(&self, one: Capability, other: Capability) -> Result<(), String> {

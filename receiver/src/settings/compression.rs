@@ -21,14 +21,8 @@ pub enum MultifdCompression {
 
 impl MultifdCompression {
     /// Every one, in the order of [`names`](Self::names) of the newest version.
-    pub const ALL: [Self; 6] = [
-        Self::None,
-        Self::Zlib,
-        Self::Zstd,
-        Self::Qpl,
-        Self::Uadk,
-        Self::Qatzip,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Zlib, Self::Zstd, Self::Qpl, Self::Uadk, Self::Qatzip];
 
     /// QEMU's name.
     #[must_use]
@@ -55,8 +49,6 @@ impl MultifdCompression {
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|compression| compression.name() == name)
+        Self::ALL.into_iter().find(|compression| compression.name() == name)
     }
 }

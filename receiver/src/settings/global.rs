@@ -15,14 +15,12 @@ impl Settings {
     /// # Errors
     /// QEMU's text: no such property, or not a value of its type.
     pub fn set_global(&mut self, text: &str) -> Result<(), String> {
-        let (target, value) = text
-            .split_once('=')
-            .ok_or_else(|| format!("Invalid parameter '{text}'"))?;
+        let (target, value) =
+            text.split_once('=').ok_or_else(|| format!("Invalid parameter '{text}'"))?;
         let name = target
             .strip_prefix("migration.")
             .ok_or_else(|| format!("'{target}' is not a property of the migration object"))?;
-        self.set_property(name, value)
-            .map_err(|why| format!("can't apply global {text}: {why}"))
+        self.set_property(name, value).map_err(|why| format!("can't apply global {text}: {why}"))
     }
 
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -68,9 +66,7 @@ fn read(
         Kind::Text => Held::Text(value.to_owned()),
         Kind::Choice if parameter.choices(version).contains(&value) => Held::Text(value.to_owned()),
         Kind::Choice => {
-            return Err(format!(
-                "Parameter '{name}' does not accept value '{value}'"
-            ));
+            return Err(format!("Parameter '{name}' does not accept value '{value}'"));
         }
         Kind::Strings | Kind::Aliases => unreachable!("no list has a property"),
     })
@@ -91,10 +87,7 @@ fn number(name: &str, value: &str, max: u64, kind: &str) -> Result<u64, String> 
         Some(digits) => (true, digits),
         None => (false, value.strip_prefix('+').unwrap_or(value)),
     };
-    let parsed = match digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"))
-    {
+    let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
             u64::from_str_radix(hex, 16).ok()
         }
@@ -102,11 +95,7 @@ fn number(name: &str, value: &str, max: u64, kind: &str) -> Result<u64, String> 
         _ => None,
     };
     let found = parsed.ok_or_else(|| format!("Parameter '{name}' expects uint64"))?;
-    let found = if negative {
-        found.wrapping_neg()
-    } else {
-        found
-    };
+    let found = if negative { found.wrapping_neg() } else { found };
     if found > max {
         return Err(format!("Parameter '{name}' expects {kind}"));
     }
@@ -210,26 +199,11 @@ mod tests {
                 "pause-before-switchover=on",
                 "Property 'migration.pause-before-switchover' not found",
             ),
-            (
-                "multifd-channels=300",
-                "Parameter 'multifd-channels' expects uint8_t",
-            ),
-            (
-                "multifd-channels=-1",
-                "Parameter 'multifd-channels' expects uint8_t",
-            ),
-            (
-                "multifd-channels=x",
-                "Parameter 'multifd-channels' expects uint64",
-            ),
-            (
-                "multifd-channels=",
-                "Parameter 'multifd-channels' expects uint64",
-            ),
-            (
-                "x-multifd=maybe",
-                "Parameter 'x-multifd' expects 'on' or 'off'",
-            ),
+            ("multifd-channels=300", "Parameter 'multifd-channels' expects uint8_t"),
+            ("multifd-channels=-1", "Parameter 'multifd-channels' expects uint8_t"),
+            ("multifd-channels=x", "Parameter 'multifd-channels' expects uint64"),
+            ("multifd-channels=", "Parameter 'multifd-channels' expects uint64"),
+            ("x-multifd=maybe", "Parameter 'x-multifd' expects 'on' or 'off'"),
             ("x-multifd=", "Parameter 'x-multifd' expects 'on' or 'off'"),
             (
                 "x-max-bandwidth=1.5",
@@ -241,15 +215,9 @@ mod tests {
             ),
         ] {
             let text = format!("migration.{setting}");
-            assert_eq!(
-                refusal(version, &text),
-                format!("can't apply global {text}: {why}")
-            );
+            assert_eq!(refusal(version, &text), format!("can't apply global {text}: {why}"));
         }
-        assert_eq!(
-            refusal(version, "migration"),
-            "Invalid parameter 'migration'"
-        );
+        assert_eq!(refusal(version, "migration"), "Invalid parameter 'migration'");
         assert_eq!(
             refusal(version, "e1000.x=1"),
             "'e1000.x' is not a property of the migration object"
@@ -265,13 +233,8 @@ mod tests {
         assert_eq!(settings.check(), Err(why.to_owned()));
 
         let mut settings = Settings::new(QemuVersion::V10_0);
-        settings
-            .set_global("migration.x-postcopy-preempt=on")
-            .unwrap();
-        assert_eq!(
-            settings.check(),
-            Err("Postcopy preempt requires postcopy-ram".to_owned())
-        );
+        settings.set_global("migration.x-postcopy-preempt=on").unwrap();
+        assert_eq!(settings.check(), Err("Postcopy preempt requires postcopy-ram".to_owned()));
         settings.set_global("migration.x-postcopy-ram=on").unwrap();
         assert_eq!(settings.check(), Ok(()));
     }

@@ -59,11 +59,7 @@ impl Settings {
         for (index, parameter) in parameter::of(version) {
             parameters[index] = parameter.initial();
         }
-        Self {
-            version,
-            capabilities: CapabilitySet::default(),
-            parameters,
-        }
+        Self { version, capabilities: CapabilitySet::default(), parameters }
     }
 
     /// The version whose tables these are.
@@ -89,10 +85,8 @@ impl Settings {
             )?;
             let capability = Capability::named(name, self.version)
                 .ok_or_else(|| format!("Parameter 'capability' does not accept value '{name}'"))?;
-            let on = qapi::boolean(
-                qapi::member(item, &path, "state")?,
-                &qapi::join(&path, "state"),
-            )?;
+            let on =
+                qapi::boolean(qapi::member(item, &path, "state")?, &qapi::join(&path, "state"))?;
             qapi::only(item, &path, &["capability", "state"])?;
             new.set(capability, on);
         }
@@ -116,9 +110,8 @@ impl Settings {
                 }
             }
         }
-        if let Some(name) = arguments
-            .keys()
-            .find(|name| parameter::named(name, self.version).is_none())
+        if let Some(name) =
+            arguments.keys().find(|name| parameter::named(name, self.version).is_none())
         {
             return Err(format!("Parameter '{name}' is unexpected"));
         }
@@ -134,8 +127,7 @@ impl Settings {
     /// QEMU's text for the first rule that is broken.
     pub fn check(&self) -> Result<(), String> {
         self.check_parameters()?;
-        self.change_to(self.capabilities, IncomingPhase::NotStarted)
-            .check()
+        self.change_to(self.capabilities, IncomingPhase::NotStarted).check()
     }
 
     /// The answer to `query-migrate-capabilities`.
@@ -171,9 +163,7 @@ impl Settings {
     /// How many multifd channels, 1 to 255.
     #[must_use]
     pub fn multifd_channels(&self) -> u8 {
-        let channels = self
-            .number("multifd-channels")
-            .and_then(|n| u8::try_from(n).ok());
+        let channels = self.number("multifd-channels").and_then(|n| u8::try_from(n).ok());
         channels.expect("multifd-channels is a uint8 of every version")
     }
 
@@ -257,10 +247,8 @@ impl Settings {
             }
             // QEMU judges the largest throttle here, before the announcements.
             if rule.name == "xbzrle-cache-size"
-                && let (Some(max), Some(initial)) = (
-                    self.number("max-cpu-throttle"),
-                    self.number("cpu-throttle-initial"),
-                )
+                && let (Some(max), Some(initial)) =
+                    (self.number("max-cpu-throttle"), self.number("cpu-throttle-initial"))
             {
                 range::check_max_cpu_throttle(max, initial, self.version)?;
             }
@@ -271,7 +259,7 @@ impl Settings {
         }
         if self.mapped_ram() && !plain {
             return Err(
-                "Mapped-ram only available for non-compressed non-TLS multifd migration".into(),
+                "Mapped-ram only available for non-compressed non-TLS multifd migration".into()
             );
         }
         Ok(())

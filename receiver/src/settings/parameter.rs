@@ -58,10 +58,7 @@ pub(super) struct Parameter {
 
 /// Their places in [`PARAMETERS`], which is QEMU's order of output.
 pub(super) fn of(version: QemuVersion) -> impl Iterator<Item = (usize, &'static Parameter)> {
-    PARAMETERS
-        .iter()
-        .enumerate()
-        .filter(move |(_, p)| p.first <= version && version <= p.last)
+    PARAMETERS.iter().enumerate().filter(move |(_, p)| p.first <= version && version <= p.last)
 }
 
 /// The place and the row of the parameter `version` calls `name`.
@@ -146,9 +143,8 @@ fn check_aliases(value: &Value, path: &str) -> Result<(), String> {
             qapi::string(qapi::member(node, &path, name)?, &qapi::join(&path, name))?;
         }
         let bitmaps_path = qapi::join(&path, "bitmaps");
-        for (index, bitmap) in qapi::list(qapi::member(node, &path, "bitmaps")?, &bitmaps_path)?
-            .iter()
-            .enumerate()
+        for (index, bitmap) in
+            qapi::list(qapi::member(node, &path, "bitmaps")?, &bitmaps_path)?.iter().enumerate()
         {
             let path = format!("{bitmaps_path}[{index}]");
             let bitmap = qapi::object(bitmap, &path)?;
@@ -216,38 +212,23 @@ const fn choice(name: &'static str, default: &'static str) -> Parameter {
 
 impl Parameter {
     const fn global(self, property: &'static str) -> Self {
-        Self {
-            property: Some(property),
-            ..self
-        }
+        Self { property: Some(property), ..self }
     }
 
     const fn bare(self) -> Self {
-        Self {
-            property: Some(self.name),
-            ..self
-        }
+        Self { property: Some(self.name), ..self }
     }
 
     const fn only_7_2(self) -> Self {
-        Self {
-            last: QemuVersion::V7_2,
-            ..self
-        }
+        Self { last: QemuVersion::V7_2, ..self }
     }
 
     const fn since_10_0(self) -> Self {
-        Self {
-            first: QemuVersion::V10_0,
-            ..self
-        }
+        Self { first: QemuVersion::V10_0, ..self }
     }
 
     const fn since_11_1(self) -> Self {
-        Self {
-            first: QemuVersion::V11_1,
-            ..self
-        }
+        Self { first: QemuVersion::V11_1, ..self }
     }
 }
 
@@ -259,16 +240,10 @@ static PARAMETERS: [Parameter; 36] = [
     size("xbzrle-cache-size", 64 << 20).bare(),
     byte("cpu-throttle-initial", 20).global("x-cpu-throttle-initial"),
     size("announce-max", 550).bare(),
-    byte("decompress-threads", 2)
-        .global("x-decompress-threads")
-        .only_7_2(),
+    byte("decompress-threads", 2).global("x-decompress-threads").only_7_2(),
     row("block-bitmap-mapping", Kind::Aliases, Default::Absent),
-    byte("compress-threads", 8)
-        .global("x-compress-threads")
-        .only_7_2(),
-    byte("compress-level", 1)
-        .global("x-compress-level")
-        .only_7_2(),
+    byte("compress-threads", 8).global("x-compress-threads").only_7_2(),
+    byte("compress-level", 1).global("x-compress-level").only_7_2(),
     flag("direct-io").since_10_0(),
     size("avail-switchover-bandwidth", 0).bare().since_10_0(),
     choice("zero-page-detection", "multifd").bare().since_10_0(),
@@ -290,9 +265,7 @@ static PARAMETERS: [Parameter; 36] = [
     size("announce-rounds", 5).bare(),
     size("announce-step", 100).bare(),
     text("tls-creds").bare(),
-    uint64("x-vcpu-dirty-limit-period", 1000)
-        .bare()
-        .since_10_0(),
+    uint64("x-vcpu-dirty-limit-period", 1000).bare().since_10_0(),
     byte("multifd-zlib-level", 1).bare(),
     byte("max-cpu-throttle", 99).bare(),
     size("max-postcopy-bandwidth", 0).bare(),

@@ -11,9 +11,7 @@ type Members = Map<String, Value>;
 /// # Errors
 /// `Parameter 'path.name' is missing`.
 pub(crate) fn member<'a>(object: &'a Members, path: &str, name: &str) -> Result<&'a Value, String> {
-    object
-        .get(name)
-        .ok_or_else(|| format!("Parameter '{}' is missing", join(path, name)))
+    object.get(name).ok_or_else(|| format!("Parameter '{}' is missing", join(path, name)))
 }
 
 /// Refuses members of the object at `path` that are not `known`.
@@ -29,11 +27,7 @@ pub(crate) fn only(object: &Members, path: &str, known: &[&str]) -> Result<(), S
 
 /// `path.name`, or `name` at the top.
 pub(crate) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// # Errors

@@ -65,62 +65,30 @@ const BYTE: &str = "a value between 1 and 255";
 /// In QEMU's order. `max-cpu-throttle`, which comes after the cache size, is
 /// not here: a second parameter judges it.
 pub(super) static RULES: [Rule; 19] = [
-    Rule {
-        name: "compress-level",
-        allows: |n| n <= 9,
-        expects: "a value between 0 and 9",
-    },
-    Rule {
-        name: "compress-threads",
-        allows: |n| n >= 1,
-        expects: BYTE,
-    },
-    Rule {
-        name: "decompress-threads",
-        allows: |n| n >= 1,
-        expects: BYTE,
-    },
+    Rule { name: "compress-level", allows: |n| n <= 9, expects: "a value between 0 and 9" },
+    Rule { name: "compress-threads", allows: |n| n >= 1, expects: BYTE },
+    Rule { name: "decompress-threads", allows: |n| n >= 1, expects: BYTE },
     Rule {
         name: "throttle-trigger-threshold",
         allows: |n| (1..=100).contains(&n),
         expects: "an integer in the range of 1 to 100",
     },
-    Rule {
-        name: "cpu-throttle-initial",
-        allows: |n| (1..=99).contains(&n),
-        expects: PERCENT,
-    },
-    Rule {
-        name: "cpu-throttle-increment",
-        allows: |n| (1..=99).contains(&n),
-        expects: PERCENT,
-    },
+    Rule { name: "cpu-throttle-initial", allows: |n| (1..=99).contains(&n), expects: PERCENT },
+    Rule { name: "cpu-throttle-increment", allows: |n| (1..=99).contains(&n), expects: PERCENT },
     Rule {
         name: "downtime-limit",
         allows: |ms| ms <= 2_000_000,
         // QEMU prints the expression, not its value.
         expects: "an integer in the range of 0 to (2000 * 1000) ms",
     },
-    Rule {
-        name: "multifd-channels",
-        allows: |n| n >= 1,
-        expects: BYTE,
-    },
-    Rule {
-        name: "multifd-zlib-level",
-        allows: |n| n <= 9,
-        expects: "a value between 0 and 9",
-    },
+    Rule { name: "multifd-channels", allows: |n| n >= 1, expects: BYTE },
+    Rule { name: "multifd-zlib-level", allows: |n| n <= 9, expects: "a value between 0 and 9" },
     Rule {
         name: "multifd-qatzip-level",
         allows: |n| (1..=9).contains(&n),
         expects: "a value between 1 and 9",
     },
-    Rule {
-        name: "multifd-zstd-level",
-        allows: |n| n <= 20,
-        expects: "a value between 0 and 20",
-    },
+    Rule { name: "multifd-zstd-level", allows: |n| n <= 20, expects: "a value between 0 and 20" },
     Rule {
         name: "xbzrle-cache-size",
         allows: |bytes| bytes >= 4096 && bytes.is_power_of_two(),
@@ -136,11 +104,7 @@ pub(super) static RULES: [Rule; 19] = [
         allows: |ms| ms <= 100_000,
         expects: "a value between 0 and 100000",
     },
-    Rule {
-        name: "announce-rounds",
-        allows: |n| n <= 1000,
-        expects: "a value between 0 and 1000",
-    },
+    Rule { name: "announce-rounds", allows: |n| n <= 1000, expects: "a value between 0 and 1000" },
     Rule {
         name: "announce-step",
         allows: |ms| (1..=10_000).contains(&ms),
@@ -152,11 +116,7 @@ pub(super) static RULES: [Rule; 19] = [
         allows: |ms| (1..=1000).contains(&ms),
         expects: "a value between 1 and 1000",
     },
-    Rule {
-        name: "vcpu-dirty-limit",
-        allows: |mb| mb >= 1,
-        expects: "must be greater than 1 MB/s",
-    },
+    Rule { name: "vcpu-dirty-limit", allows: |mb| mb >= 1, expects: "must be greater than 1 MB/s" },
     Rule {
         name: "x-rdma-chunk-size",
         allows: |bytes| (1 << 20..=1 << 30).contains(&bytes) && bytes.is_power_of_two(),

@@ -8,10 +8,7 @@ mod parameters;
 mod ranges;
 
 fn on(names: &[&str]) -> Value {
-    names
-        .iter()
-        .map(|name| json!({"capability": name, "state": true}))
-        .collect()
+    names.iter().map(|name| json!({"capability": name, "state": true})).collect()
 }
 
 fn set(settings: &mut Settings, arguments: Value) -> Result<(), String> {

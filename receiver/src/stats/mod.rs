@@ -4,8 +4,8 @@ mod counters;
 mod latency;
 mod round;
 
-pub use latency::Latencies;
-pub use round::{CpuUse, Round};
 pub use counters::{
     BlockCounters, ChannelCounters, ChannelPhase, Counter, MainCounters, ReaderCounters,
 };
+pub use latency::Latencies;
+pub use round::{CpuUse, Round};

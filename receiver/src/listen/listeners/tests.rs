@@ -13,10 +13,7 @@ use super::*;
 mod given;
 
 fn open(uris: &[&str]) -> Result<Listeners, ListenError> {
-    let addresses: Vec<_> = uris
-        .iter()
-        .map(|uri| Address::parse(uri).expect(uri))
-        .collect();
+    let addresses: Vec<_> = uris.iter().map(|uri| Address::parse(uri).expect(uri)).collect();
     Listeners::bind(&addresses, &mut |_| None)
 }
 
@@ -61,10 +58,7 @@ fn port_0_becomes_a_real_port_that_is_shown_and_answers() {
         )
     );
     assert_eq!(listeners.poll_fds().len(), 1);
-    assert!(
-        listeners.accept().unwrap().is_none(),
-        "nobody has connected"
-    );
+    assert!(listeners.accept().unwrap().is_none(), "nobody has connected");
 
     let mut client = TcpStream::connect(address).unwrap();
     let Accepted { descriptor, peer } = accepted(&mut listeners);
@@ -89,10 +83,7 @@ fn an_empty_host_listens_on_both_families_on_one_port() {
     }
     let mut listeners = open(&["tcp::0"]).unwrap();
     let addresses = listeners.inet_addresses();
-    let ips: Vec<_> = addresses
-        .iter()
-        .map(|address| address.ip().to_string())
-        .collect();
+    let ips: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
     assert_eq!(ips, ["::", "0.0.0.0"]);
     let port = addresses[0].port();
     assert_eq!(addresses[1].port(), port);
@@ -107,15 +98,9 @@ fn an_empty_host_listens_on_both_families_on_one_port() {
     );
 
     let four = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    assert_eq!(
-        accepted(&mut listeners).peer,
-        Peer::Inet(four.local_addr().unwrap())
-    );
+    assert_eq!(accepted(&mut listeners).peer, Peer::Inet(four.local_addr().unwrap()));
     let six = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
-    assert_eq!(
-        accepted(&mut listeners).peer,
-        Peer::Inet(six.local_addr().unwrap())
-    );
+    assert_eq!(accepted(&mut listeners).peer, Peer::Inet(six.local_addr().unwrap()));
 }
 
 #[test]
@@ -127,20 +112,15 @@ fn the_wildcard_with_both_families_named_is_one_socket_that_shows_ipv4_peers_as_
     assert_eq!(listeners.poll_fds().len(), 1);
     let client =
         TcpStream::connect((Ipv4Addr::LOCALHOST, listeners.inet_addresses()[0].port())).unwrap();
-    assert_eq!(
-        accepted(&mut listeners).peer,
-        Peer::Inet(client.local_addr().unwrap())
-    );
+    assert_eq!(accepted(&mut listeners).peer, Peer::Inet(client.local_addr().unwrap()));
 }
 
 #[test]
 fn several_addresses_are_served_in_turn() {
     let mut listeners = open(&["tcp:127.0.0.1:0", "tcp:127.0.0.1:0"]).unwrap();
     let addresses = listeners.inet_addresses();
-    let _clients: Vec<_> = [0, 0, 1]
-        .iter()
-        .map(|&i| TcpStream::connect(addresses[i]).unwrap())
-        .collect();
+    let _clients: Vec<_> =
+        [0, 0, 1].iter().map(|&i| TcpStream::connect(addresses[i]).unwrap()).collect();
     let local = |accepted: Accepted| TcpStream::from(accepted.descriptor).local_addr().unwrap();
     std::thread::sleep(Duration::from_millis(50));
     let order: Vec<_> = (0..3).map(|_| local(accepted(&mut listeners))).collect();
@@ -164,10 +144,7 @@ fn a_range_skips_the_ports_that_are_taken() {
     let expected =
         format!("Failed to find an available port: Address already in use (tcp:127.0.0.1:{port})");
     assert_eq!(why, expected);
-    assert_eq!(
-        refusal(&format!("tcp:127.0.0.1:{port},to={port}")),
-        expected
-    );
+    assert_eq!(refusal(&format!("tcp:127.0.0.1:{port},to={port}")), expected);
 }
 
 #[test]
@@ -193,17 +170,13 @@ fn addresses_that_are_not_this_hosts_are_the_commands_fault() {
 
 #[test]
 fn keep_alive_reaches_the_accepted_connection() {
-    for (uri, wanted) in [
-        ("tcp:127.0.0.1:0", false),
-        ("tcp:127.0.0.1:0,keep-alive=on,keep-alive-idle=77", true),
-    ] {
+    for (uri, wanted) in
+        [("tcp:127.0.0.1:0", false), ("tcp:127.0.0.1:0,keep-alive=on,keep-alive-idle=77", true)]
+    {
         let mut listeners = open(&[uri]).unwrap();
         let _client = TcpStream::connect(listeners.inet_addresses()[0]).unwrap();
         let stream = accepted(&mut listeners).descriptor;
-        assert_eq!(
-            nix::sys::socket::getsockopt(&stream, sockopt::KeepAlive),
-            Ok(wanted)
-        );
+        assert_eq!(nix::sys::socket::getsockopt(&stream, sockopt::KeepAlive), Ok(wanted));
         let idle = nix::sys::socket::getsockopt(&stream, sockopt::TcpKeepIdle).unwrap();
         assert_eq!(idle == 77, wanted);
     }
@@ -246,43 +219,24 @@ fn what_is_no_socket_is_not_removed() {
     let path = directory.path().join("precious");
     std::fs::write(&path, "data").unwrap();
     let why = refusal(&format!("unix:{}", path.display()));
-    assert_eq!(
-        why,
-        format!(
-            "Failed to unlink socket {}: it is not a socket",
-            path.display()
-        )
-    );
+    assert_eq!(why, format!("Failed to unlink socket {}: it is not a socket", path.display()));
     assert_eq!(std::fs::read(&path).unwrap(), b"data");
     let why = refusal(&format!("unix:{}", directory.path().display()));
     assert_eq!(
         why,
-        format!(
-            "Failed to unlink socket {}: Is a directory",
-            directory.path().display()
-        )
+        format!("Failed to unlink socket {}: Is a directory", directory.path().display())
     );
     let why = refusal("unix:/nonexistent/x");
-    assert_eq!(
-        why,
-        "Failed to bind socket to /nonexistent/x: No such file or directory"
-    );
+    assert_eq!(why, "Failed to bind socket to /nonexistent/x: No such file or directory");
     let long = format!("/{}", "a".repeat(107));
-    assert_eq!(
-        refusal(&format!("unix:{long}")),
-        format!("UNIX socket path '{long}' is too long")
-    );
+    assert_eq!(refusal(&format!("unix:{long}")), format!("UNIX socket path '{long}' is too long"));
 }
 
 #[test]
 fn abstract_names_are_listened_on_tight_and_padded() {
     for tight in [true, false] {
         let name = format!("landfall-{}-{tight}", std::process::id());
-        let address = UnixAddress {
-            path: name.clone().into(),
-            abstract_name: true,
-            tight,
-        };
+        let address = UnixAddress { path: name.clone().into(), abstract_name: true, tight };
         let mut listeners = Listeners::bind(&[Address::Unix(address)], &mut |_| None).unwrap();
         assert_eq!(
             listeners.socket_addresses(),
@@ -324,8 +278,5 @@ fn nothing_stays_open_when_one_address_of_several_fails() {
     assert!(open(&[&good, "unix:/nonexistent/x"]).is_err());
     assert!(!path.exists());
     let defer = Listeners::bind(&[Address::Defer], &mut |_| None);
-    assert_eq!(
-        defer.unwrap_err().to_string(),
-        "defer is no address to listen on"
-    );
+    assert_eq!(defer.unwrap_err().to_string(), "defer is no address to listen on");
 }

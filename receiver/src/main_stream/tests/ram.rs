@@ -53,6 +53,36 @@ fn a_stale_block_of_the_fast_path_is_never_used() {
 }
 
 #[test]
+fn next_page_takes_pages_in_a_row_and_leaves_all_else_to_step() {
+    let mut source = after_start(&[("a", 0x4000)]);
+    let mut stream = MainStream::new(Options::default());
+    let mut input = &source.bytes[..];
+    while let Step::Event { consumed, .. } = stream.step(input).unwrap() {
+        input = &input[consumed..];
+        assert_eq!(stream.next_page(input), None);
+    }
+    source.bytes.clear();
+    source.page("a", 0, 1).page_continued(0x1000, 2).zero_continued(0x3000);
+    source.zero_continued(0x4000);
+    let mut input = &source.bytes[..];
+    assert_eq!(stream.next_page(input), None, "names its block");
+    let Step::Event { consumed, .. } = stream.step(input).unwrap() else { panic!("a page") };
+    input = &input[consumed..];
+    for cut in 0..8 + 4096 {
+        assert_eq!(stream.next_page(&input[..cut]), None);
+    }
+    let page = stream.next_page(input).unwrap();
+    assert_eq!((page.block, page.offset, page.bytes), (0, 0x1000, Some(&[2; 4096][..])));
+    input = &input[page.consumed..];
+    let zero = stream.next_page(input).unwrap();
+    assert_eq!((zero.block, zero.offset, zero.bytes), (0, 0x3000, None));
+    input = &input[zero.consumed..];
+    assert_eq!(stream.next_page(input), None, "past its block");
+    assert!(stream.step(input).is_err());
+    assert_eq!(stream.zero_items(), 1);
+}
+
+#[test]
 fn bytes_that_look_like_pages_outside_a_payload_are_no_pages() {
     // A record boundary where the next 8 bytes would be a PAGE|CONTINUE.
     let mut source = after_start(&[("a", 0x10_0000)]);

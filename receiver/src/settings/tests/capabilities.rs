@@ -11,10 +11,7 @@ fn every_capability_is_listed_off_with_state_first() {
         let listed = Settings::new(version).capabilities_json();
         let listed = listed.as_array().unwrap();
         assert_eq!(listed.len(), count, "{version}");
-        assert_eq!(
-            listed[0].to_string(),
-            r#"{"state":false,"capability":"xbzrle"}"#
-        );
+        assert_eq!(listed[0].to_string(), r#"{"state":false,"capability":"xbzrle"}"#);
         assert!(listed.iter().all(|item| item["state"] == false));
     }
 }
@@ -27,34 +24,13 @@ fn answer(version: QemuVersion, names: &[&str]) -> Result<(), String> {
 #[test]
 fn capabilities_of_the_wrong_shape_are_refused_as_by_qapi() {
     for (list, why) in [
-        (
-            json!(5),
-            "Invalid parameter type for 'capabilities', expected: array",
-        ),
-        (
-            json!(null),
-            "Invalid parameter type for 'capabilities', expected: array",
-        ),
-        (
-            json!([5]),
-            "Invalid parameter type for 'capabilities[0]', expected: object",
-        ),
-        (
-            json!([{}]),
-            "Parameter 'capabilities[0].capability' is missing",
-        ),
-        (
-            json!([{"x": 5}]),
-            "Parameter 'capabilities[0].capability' is missing",
-        ),
-        (
-            json!([{"capability": "multifd"}]),
-            "Parameter 'capabilities[0].state' is missing",
-        ),
-        (
-            json!([{"state": true}]),
-            "Parameter 'capabilities[0].capability' is missing",
-        ),
+        (json!(5), "Invalid parameter type for 'capabilities', expected: array"),
+        (json!(null), "Invalid parameter type for 'capabilities', expected: array"),
+        (json!([5]), "Invalid parameter type for 'capabilities[0]', expected: object"),
+        (json!([{}]), "Parameter 'capabilities[0].capability' is missing"),
+        (json!([{"x": 5}]), "Parameter 'capabilities[0].capability' is missing"),
+        (json!([{"capability": "multifd"}]), "Parameter 'capabilities[0].state' is missing"),
+        (json!([{"state": true}]), "Parameter 'capabilities[0].capability' is missing"),
         (
             json!([{"capability": 5, "state": true}]),
             "Invalid parameter type for 'capabilities[0].capability', expected: string",
@@ -73,17 +49,10 @@ fn capabilities_of_the_wrong_shape_are_refused_as_by_qapi() {
         ),
     ] {
         let mut settings = Settings::new(V10_0);
-        assert_eq!(
-            settings.set_capabilities(&list, NotStarted),
-            Err(why.to_owned()),
-            "{list}"
-        );
+        assert_eq!(settings.set_capabilities(&list, NotStarted), Err(why.to_owned()), "{list}");
         assert!(!settings.events(), "nothing of a refused list takes effect");
     }
-    assert_eq!(
-        Settings::new(V10_0).set_capabilities(&json!([]), NotStarted),
-        Ok(())
-    );
+    assert_eq!(Settings::new(V10_0).set_capabilities(&json!([]), NotStarted), Ok(()));
 }
 
 #[test]
@@ -117,35 +86,19 @@ fn combinations_are_refused_in_the_words_of_each_version() {
         (&["multifd", "xbzrle"], newer(None, multifd_xbzrle)),
         (
             &["postcopy-ram", "multifd"],
-            [
-                None,
-                Some("Postcopy is not yet compatible with multifd".into()),
-                None,
-            ],
+            [None, Some("Postcopy is not yet compatible with multifd".into()), None],
         ),
         (
             &["postcopy-ram", "x-ignore-shared"],
             same("Postcopy is not compatible with ignore-shared"),
         ),
-        (
-            &["postcopy-preempt"],
-            same("Postcopy preempt requires postcopy-ram"),
-        ),
+        (&["postcopy-preempt"], same("Postcopy preempt requires postcopy-ram")),
         (&["postcopy-preempt", "postcopy-ram"], [None, None, None]),
-        (
-            &["switchover-ack"],
-            newer(Some(unknown("switchover-ack")), ack),
-        ),
-        (
-            &["switchover-ack", "return-path"],
-            [Some(unknown("switchover-ack")), None, None],
-        ),
+        (&["switchover-ack"], newer(Some(unknown("switchover-ack")), ack)),
+        (&["switchover-ack", "return-path"], [Some(unknown("switchover-ack")), None, None]),
         (
             &["mapped-ram", "xbzrle"],
-            newer(
-                Some(unknown("mapped-ram")),
-                "Mapped-ram migration is incompatible with xbzrle",
-            ),
+            newer(Some(unknown("mapped-ram")), "Mapped-ram migration is incompatible with xbzrle"),
         ),
         (
             &["mapped-ram", "postcopy-ram"],
@@ -154,37 +107,22 @@ fn combinations_are_refused_in_the_words_of_each_version() {
                 "Mapped-ram migration is incompatible with postcopy",
             ),
         ),
-        (
-            &["mapped-ram", "multifd"],
-            [Some(unknown("mapped-ram")), None, None],
-        ),
+        (&["mapped-ram", "multifd"], [Some(unknown("mapped-ram")), None, None]),
         (
             &["background-snapshot", "multifd"],
             same("Background-snapshot is not compatible with multifd"),
         ),
         (
-            &[
-                "background-snapshot",
-                "validate-uuid",
-                "xbzrle",
-                "rdma-pin-all",
-            ],
+            &["background-snapshot", "validate-uuid", "xbzrle", "rdma-pin-all"],
             same("Background-snapshot is not compatible with rdma-pin-all"),
         ),
         (&["zero-copy-send"], same(ZERO_COPY)),
         (&["zero-copy-send", "multifd"], [None, None, None]),
         (&["dirty-limit"], newer(Some(unknown("dirty-limit")), ring)),
-        (
-            &["dirty-limit", "auto-converge"],
-            newer(Some(unknown("dirty-limit")), conflict),
-        ),
+        (&["dirty-limit", "auto-converge"], newer(Some(unknown("dirty-limit")), conflict)),
         (
             &["x-colo"],
-            [
-                None,
-                None,
-                Some("Capability 'x-colo' requires capability 'return-path'".into()),
-            ],
+            [None, None, Some("Capability 'x-colo' requires capability 'return-path'".into())],
         ),
         (&["x-colo", "return-path"], [None, None, None]),
         (
@@ -198,11 +136,7 @@ fn combinations_are_refused_in_the_words_of_each_version() {
     ];
     for (names, answers) in cases {
         for (version, expected) in QemuVersion::ALL.into_iter().zip(answers) {
-            assert_eq!(
-                answer(version, names).err(),
-                expected,
-                "{version}: {names:?}"
-            );
+            assert_eq!(answer(version, names).err(), expected, "{version}: {names:?}");
         }
     }
 }
@@ -213,67 +147,37 @@ fn multifd_and_preempt_come_too_late_once_incoming_has_started() {
         for phase in [Listening, Active, Ended] {
             let mut settings = Settings::new(version);
             let late = settings.set_capabilities(&on(&["multifd"]), phase);
-            assert_eq!(
-                late,
-                Err("Multifd must be set before incoming starts".to_owned())
-            );
+            assert_eq!(late, Err("Multifd must be set before incoming starts".to_owned()));
             let late = settings.set_capabilities(&on(&["postcopy-ram", "postcopy-preempt"]), phase);
-            assert_eq!(
-                late,
-                Err("Postcopy preempt must be set before incoming starts".to_owned())
-            );
+            assert_eq!(late, Err("Postcopy preempt must be set before incoming starts".to_owned()));
             // Others still may, as guestperf does with postcopy-ram.
-            assert_eq!(
-                settings.set_capabilities(&on(&["postcopy-ram"]), phase),
-                Ok(())
-            );
+            assert_eq!(settings.set_capabilities(&on(&["postcopy-ram"]), phase), Ok(()));
         }
         // It was on before: saying so again is no change.
         let mut settings = Settings::new(version);
-        settings
-            .set_capabilities(&on(&["multifd"]), NotStarted)
-            .unwrap();
-        assert_eq!(
-            settings.set_capabilities(&on(&["multifd", "events"]), Listening),
-            Ok(())
-        );
+        settings.set_capabilities(&on(&["multifd"]), NotStarted).unwrap();
+        assert_eq!(settings.set_capabilities(&on(&["multifd", "events"]), Listening), Ok(()));
     }
-    assert_eq!(
-        Settings::new(V7_2).set_capabilities(&on(&["multifd"]), Active),
-        Ok(())
-    );
+    assert_eq!(Settings::new(V7_2).set_capabilities(&on(&["multifd"]), Active), Ok(()));
 }
 
 #[test]
 fn zero_copy_and_mapped_ram_exclude_compression_and_tls() {
     let mut settings = Settings::new(V10_0);
-    settings
-        .set_capabilities(&on(&["multifd", "zero-copy-send"]), NotStarted)
-        .unwrap();
+    settings.set_capabilities(&on(&["multifd", "zero-copy-send"]), NotStarted).unwrap();
     assert_eq!(
         set(&mut settings, json!({"multifd-compression": "zlib"})),
         Err(ZERO_COPY.to_owned())
     );
-    assert_eq!(
-        set(&mut settings, json!({"tls-creds": "t"})),
-        Err(ZERO_COPY.to_owned())
-    );
+    assert_eq!(set(&mut settings, json!({"tls-creds": "t"})), Err(ZERO_COPY.to_owned()));
 
     let mut settings = Settings::new(V10_0);
-    settings
-        .set_capabilities(&on(&["mapped-ram"]), NotStarted)
-        .unwrap();
+    settings.set_capabilities(&on(&["mapped-ram"]), NotStarted).unwrap();
     let why = "Mapped-ram only available for non-compressed non-TLS multifd migration";
-    assert_eq!(
-        set(&mut settings, json!({"tls-creds": "t"})),
-        Err(why.to_owned())
-    );
+    assert_eq!(set(&mut settings, json!({"tls-creds": "t"})), Err(why.to_owned()));
 
     let mut settings = Settings::new(V10_0);
     set(&mut settings, json!({"multifd-compression": "zlib"})).unwrap();
     let both = on(&["multifd", "zero-copy-send"]);
-    assert_eq!(
-        settings.set_capabilities(&both, NotStarted),
-        Err(ZERO_COPY.to_owned())
-    );
+    assert_eq!(settings.set_capabilities(&both, NotStarted), Err(ZERO_COPY.to_owned()));
 }

@@ -16,13 +16,9 @@ fn defaults_are_listed_in_the_order_and_with_the_values_of_each_version() {
 #[test]
 fn parameters_of_the_wrong_type_are_refused_by_every_version() {
     for version in QemuVersion::ALL {
-        for value in [
-            json!("2"),
-            json!(1.5),
-            json!(true),
-            json!(null),
-            json!(18_446_744_073_709_551_616.0),
-        ] {
+        for value in
+            [json!("2"), json!(1.5), json!(true), json!(null), json!(18_446_744_073_709_551_616.0)]
+        {
             let why = refusal(version, json!({"multifd-channels": value}));
             assert_eq!(why, "Parameter 'multifd-channels' expects uint64");
         }
@@ -33,70 +29,37 @@ fn parameters_of_the_wrong_type_are_refused_by_every_version() {
         let why = refusal(version, json!({"x-checkpoint-delay": 1u64 << 32}));
         assert_eq!(why, "Parameter 'x-checkpoint-delay' expects uint32_t");
         let why = refusal(version, json!({"cpu-throttle-tailslow": 1}));
-        assert_eq!(
-            why,
-            "Invalid parameter type for 'cpu-throttle-tailslow', expected: boolean"
-        );
+        assert_eq!(why, "Invalid parameter type for 'cpu-throttle-tailslow', expected: boolean");
         let why = refusal(version, json!({"tls-creds": 1}));
-        assert_eq!(
-            why,
-            "Invalid parameter type for 'tls-creds', expected: StrOrNull"
-        );
+        assert_eq!(why, "Invalid parameter type for 'tls-creds', expected: StrOrNull");
         let why = refusal(version, json!({"multifd-compression": 1}));
-        assert_eq!(
-            why,
-            "Invalid parameter type for 'multifd-compression', expected: string"
-        );
+        assert_eq!(why, "Invalid parameter type for 'multifd-compression', expected: string");
         let why = refusal(version, json!({"multifd-compression": "lz4"}));
-        assert_eq!(
-            why,
-            "Parameter 'multifd-compression' does not accept value 'lz4'"
-        );
-        assert_eq!(
-            refusal(version, json!({"bogus": 1})),
-            "Parameter 'bogus' is unexpected"
-        );
+        assert_eq!(why, "Parameter 'multifd-compression' does not accept value 'lz4'");
+        assert_eq!(refusal(version, json!({"bogus": 1})), "Parameter 'bogus' is unexpected");
         let why = refusal(version, json!({"block-bitmap-mapping": ["a"]}));
-        assert_eq!(
-            why,
-            "Invalid parameter type for 'block-bitmap-mapping[0]', expected: object"
-        );
+        assert_eq!(why, "Invalid parameter type for 'block-bitmap-mapping[0]', expected: object");
     }
     let why = refusal(V11_1, json!({"cpr-exec-command": [1]}));
-    assert_eq!(
-        why,
-        "Invalid parameter type for 'cpr-exec-command[0]', expected: string"
-    );
+    assert_eq!(why, "Invalid parameter type for 'cpr-exec-command[0]', expected: string");
     let why = refusal(V10_0, json!({"mode": "cpr-exec"}));
     assert_eq!(why, "Parameter 'mode' does not accept value 'cpr-exec'");
-    assert_eq!(
-        set(&mut Settings::new(V11_1), json!({"mode": "cpr-exec"})),
-        Ok(())
-    );
+    assert_eq!(set(&mut Settings::new(V11_1), json!({"mode": "cpr-exec"})), Ok(()));
 }
 
 #[test]
 fn version_7_2_takes_any_compression_level_and_keeps_the_old_one() {
     let mut settings = Settings::new(V7_2);
     assert_eq!(
-        set(
-            &mut settings,
-            json!({"multifd-zlib-level": 10, "multifd-zstd-level": 21})
-        ),
+        set(&mut settings, json!({"multifd-zlib-level": 10, "multifd-zstd-level": 21})),
         Ok(())
     );
     assert_eq!(settings.parameters_json()["multifd-zlib-level"], 1);
     assert_eq!(settings.parameters_json()["multifd-zstd-level"], 1);
     let why = refusal(V7_2, json!({"compress-level": 10}));
-    assert_eq!(
-        why,
-        "Parameter 'compress_level' expects a value between 0 and 9"
-    );
+    assert_eq!(why, "Parameter 'compress_level' expects a value between 0 and 9");
     let why = refusal(V7_2, json!({"compress-threads": 0}));
-    assert_eq!(
-        why,
-        "Parameter 'compress_threads' expects a value between 1 and 255"
-    );
+    assert_eq!(why, "Parameter 'compress_threads' expects a value between 1 and 255");
 }
 
 #[test]
@@ -104,11 +67,7 @@ fn refused_parameters_change_nothing_and_accepted_ones_read_back() {
     let mut settings = Settings::new(V10_0);
     let before = settings.parameters_json();
     assert!(
-        set(
-            &mut settings,
-            json!({"multifd-channels": 8, "downtime-limit": 2_000_001})
-        )
-        .is_err()
+        set(&mut settings, json!({"multifd-channels": 8, "downtime-limit": 2_000_001})).is_err()
     );
     assert!(set(&mut settings, json!({"multifd-channels": 8, "bogus": 1})).is_err());
     assert_eq!(settings.parameters_json(), before);
@@ -124,11 +83,8 @@ fn refused_parameters_change_nothing_and_accepted_ones_read_back() {
     set(&mut settings, wanted.clone()).unwrap();
     let after = settings.parameters_json();
     for (name, value) in wanted.as_object().unwrap() {
-        let expected = if name == "max-postcopy-bandwidth" {
-            json!(u64::MAX)
-        } else {
-            value.clone()
-        };
+        let expected =
+            if name == "max-postcopy-bandwidth" { json!(u64::MAX) } else { value.clone() };
         assert_eq!(after[name], expected, "{name}");
     }
     assert_eq!(settings.multifd_channels(), 255);
@@ -136,16 +92,8 @@ fn refused_parameters_change_nothing_and_accepted_ones_read_back() {
     assert_eq!(settings.tls_creds(), Some("tls0"));
     assert!(settings.direct_io());
     // block-bitmap-mapping appears once it is set, in its place.
-    let keys: Vec<_> = after
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(
-        &keys[3..6],
-        ["announce-max", "block-bitmap-mapping", "direct-io"]
-    );
+    let keys: Vec<_> = after.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(&keys[3..6], ["announce-max", "block-bitmap-mapping", "direct-io"]);
 
     set(&mut settings, json!({"tls-creds": null})).unwrap();
     assert_eq!(settings.tls_creds(), None);
@@ -157,17 +105,11 @@ fn accelerators_compressions_are_accepted_from_the_version_that_has_them() {
     for name in ["qpl", "uadk", "qatzip"] {
         for version in [V10_0, V11_1] {
             let mut settings = Settings::new(version);
-            assert_eq!(
-                set(&mut settings, json!({"multifd-compression": name})),
-                Ok(())
-            );
+            assert_eq!(set(&mut settings, json!({"multifd-compression": name})), Ok(()));
             assert_eq!(settings.compression().name(), name);
         }
         let why = refusal(V7_2, json!({"multifd-compression": name}));
-        assert_eq!(
-            why,
-            format!("Parameter 'multifd-compression' does not accept value '{name}'")
-        );
+        assert_eq!(why, format!("Parameter 'multifd-compression' does not accept value '{name}'"));
     }
 }
 

@@ -118,11 +118,7 @@ fn every_range_is_refused_just_outside_and_taken_just_inside() {
         for (version, words) in [(V10_0, words_10_0), (V11_1, words_11_1)] {
             for inside in [least, most] {
                 let mut settings = Settings::new(version);
-                assert_eq!(
-                    set(&mut settings, json!({name: inside})),
-                    Ok(()),
-                    "{name} {inside}"
-                );
+                assert_eq!(set(&mut settings, json!({name: inside})), Ok(()), "{name} {inside}");
                 assert_eq!(settings.parameters_json()[name], json!(inside));
             }
             let bytes = [
@@ -130,11 +126,7 @@ fn every_range_is_refused_just_outside_and_taken_just_inside() {
                 most.checked_add(1).filter(|more| most != 255 && *more != 0),
             ];
             for outside in bytes.into_iter().flatten() {
-                assert_eq!(
-                    refusal(version, json!({name: outside})),
-                    words,
-                    "{name} {outside}"
-                );
+                assert_eq!(refusal(version, json!({name: outside})), words, "{name} {outside}");
             }
         }
     }
@@ -146,24 +138,12 @@ fn sizes_that_are_no_power_of_two_are_refused() {
         let expects = "a power of two no less than the target page size";
         for version in [V7_2, V10_0] {
             let why = refusal(version, json!({"xbzrle-cache-size": value}));
-            assert_eq!(
-                why,
-                format!("Parameter 'xbzrle_cache_size' expects {expects}")
-            );
+            assert_eq!(why, format!("Parameter 'xbzrle_cache_size' expects {expects}"));
         }
         let why = refusal(V11_1, json!({"xbzrle-cache-size": value}));
         assert_eq!(why, format!("Option xbzrle-cache-size expects {expects}"));
     }
     let why = refusal(V11_1, json!({"x-rdma-chunk-size": 4096}));
-    assert_eq!(
-        why,
-        "Option x_rdma_chunk_size expects a power of 2 in the range 1MiB to 1024MiB"
-    );
-    assert_eq!(
-        set(
-            &mut Settings::new(V11_1),
-            json!({"x-rdma-chunk-size": 1 << 30})
-        ),
-        Ok(())
-    );
+    assert_eq!(why, "Option x_rdma_chunk_size expects a power of 2 in the range 1MiB to 1024MiB");
+    assert_eq!(set(&mut Settings::new(V11_1), json!({"x-rdma-chunk-size": 1 << 30})), Ok(()));
 }

@@ -20,10 +20,7 @@ fn a_listening_descriptor_is_a_listener() {
     assert_eq!(listeners.inet_addresses(), [address]);
     assert!(listeners.accept().unwrap().is_none(), "it no longer blocks");
     let client = TcpStream::connect(address).unwrap();
-    assert_eq!(
-        accepted(&mut listeners).peer,
-        Peer::Inet(client.local_addr().unwrap())
-    );
+    assert_eq!(accepted(&mut listeners).peer, Peer::Inet(client.local_addr().unwrap()));
 }
 
 #[test]
@@ -35,11 +32,9 @@ fn a_connected_descriptor_a_pipe_and_a_file_are_one_stream() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"stream").unwrap();
     std::io::Seek::rewind(&mut file).unwrap();
-    for (descriptor, peer) in [
-        (OwnedFd::from(ours), "unix"),
-        (read_end.into(), "fd:mig"),
-        (file.into(), "fd:mig"),
-    ] {
+    for (descriptor, peer) in
+        [(OwnedFd::from(ours), "unix"), (read_end.into(), "fd:mig"), (file.into(), "fd:mig")]
+    {
         let mut listeners = hand_over(descriptor).unwrap();
         assert!(!listeners.multi_channel());
         assert_eq!(listeners.poll_fds().len(), 1, "readable: there is data");
@@ -47,9 +42,7 @@ fn a_connected_descriptor_a_pipe_and_a_file_are_one_stream() {
         let accepted = listeners.accept().unwrap().expect("the stream");
         assert_eq!(accepted.peer.to_string(), peer);
         let mut text = [0; 6];
-        std::fs::File::from(accepted.descriptor)
-            .read_exact(&mut text)
-            .unwrap();
+        std::fs::File::from(accepted.descriptor).read_exact(&mut text).unwrap();
         assert_eq!(&text, b"stream");
         assert!(listeners.accept().unwrap().is_none());
         assert!(listeners.poll_fds().is_empty());
@@ -58,18 +51,9 @@ fn a_connected_descriptor_a_pipe_and_a_file_are_one_stream() {
 
 #[test]
 fn descriptors_that_no_stream_can_come_from_are_refused() {
-    assert_eq!(
-        refusal("fd:nosuch"),
-        "File descriptor named 'nosuch' has not been found"
-    );
-    assert_eq!(
-        refusal("fd:1"),
-        "File descriptor named '1' has not been found"
-    );
-    assert_eq!(
-        refusal("fd:987654"),
-        "File descriptor named '987654' has not been found"
-    );
+    assert_eq!(refusal("fd:nosuch"), "File descriptor named 'nosuch' has not been found");
+    assert_eq!(refusal("fd:1"), "File descriptor named '1' has not been found");
+    assert_eq!(refusal("fd:987654"), "File descriptor named '987654' has not been found");
     let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
     let why = hand_over(datagram.into()).unwrap_err().to_string();
     assert_eq!(why, "fd:mig is a socket, but not a stream socket");
@@ -87,18 +71,13 @@ fn a_commands_output_and_a_file_from_its_offset_are_streams() {
         let Accepted { descriptor, peer } = listeners.accept().unwrap().expect("the stream");
         assert_eq!(peer.to_string(), uri);
         let mut text = String::new();
-        std::fs::File::from(descriptor)
-            .read_to_string(&mut text)
-            .unwrap();
+        std::fs::File::from(descriptor).read_to_string(&mut text).unwrap();
         text
     };
     assert_eq!(read("exec:printf '%s' migration"), "migration");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "header and stream").unwrap();
-    assert_eq!(
-        read(&format!("file:{},offset=11", file.path().display())),
-        "stream"
-    );
+    assert_eq!(read(&format!("file:{},offset=11", file.path().display())), "stream");
     assert_eq!(
         refusal("file:/nonexistent/x"),
         "Could not open '/nonexistent/x': No such file or directory"

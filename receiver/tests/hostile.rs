@@ -1,0 +1,306 @@
+//! Hostile and dying peers, over real sockets: each ends as it must, and the
+//! next migration completes.
+
+#[path = "hostile_parts/host.rs"]
+mod host;
+#[path = "hostile_parts/source.rs"]
+mod source;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use landfall_receiver::error::Family::{self, Environment, Malformed, Misbehaved, Unsupported};
+use landfall_receiver::migration::Sink;
+
+use host::{CHANNELS, Host, from_step};
+use source::*;
+
+const MAIN: To = To::Main;
+const ONE: To = To::Channel(1);
+const N: Option<u8> = Some(CHANNELS as u8);
+
+/// What nobody who migrates would send first.
+fn strays(port: u16) -> Vec<(&'static str, TcpStream)> {
+    let mut strays = Vec::new();
+    for (what, bytes) in [
+        ("garbage", b"GET / HTTP/1.1\r\nHost: vm\r\n\r\n".to_vec()),
+        ("silence", vec![]),
+        ("one byte", vec![0x51]),
+        ("half an Init", init(7, 0)[..32].to_vec()),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
+        ("an Init of version 2", [&init(7, 0)[..7], &[2], &[0; 56]].concat()),
+    ] {
+        let mut socket = connect(port);
+        // Refused on its first bytes, it may be closed before the last.
+        let _ = socket.write_all(&bytes);
+        strays.push((what, socket));
+    }
+    drop(connect(port)); // closed at once
+    strays
+}
+
+#[test]
+fn strays_before_and_during_a_run_disturb_nobody() {
+    let host = Host::new(10_000);
+    for channels in [N, None] {
+        let label = format!("channels {channels:?}");
+        let attacked = host.start(channels);
+        let port = attacked.port;
+        let before = strays(port);
+        let mut other = connect(port);
+        other.write_all(&init(9, 1)).unwrap();
+        attacked.wait_until("the closed one is noticed", |_| attacked.strays() >= 4);
+
+        let script = Script::legal(CHANNELS);
+        let mut source = Source::connect(port, CHANNELS);
+        let half = script.step(MAIN, 2);
+        source.send(&script.steps[..half]).unwrap();
+        attacked.wait_until("the first sync point", |one| {
+            one.run.sync().is_some_and(|sync| sync.passed() > 0)
+        });
+        let during = strays(port);
+        let mut late = connect(port);
+        late.write_all(&init(9, 5)).unwrap();
+        let mut twice = connect(port);
+        twice.write_all(&init(7, 0)).unwrap();
+        let mut second = connect(port);
+        second.write_all(&start(BLOCK_BYTES)).unwrap();
+        for (what, socket) in
+            [("another UUID", late), ("an id twice", twice), ("a second main", second)]
+        {
+            assert!(is_closed(&mut { socket }), "{label}: {what} is kept");
+        }
+        source.send(from_step(&script, half)).unwrap();
+        host.completed(attacked, source, &label);
+        for (what, mut socket) in before.into_iter().chain(during) {
+            assert!(is_closed(&mut socket), "{label}: {what} is kept after the end");
+        }
+        assert!(is_closed(&mut other), "{label}: another UUID is kept after the end");
+        host.is_at_rest(&label);
+    }
+}
+
+#[test]
+fn a_source_that_dies_anywhere_leaves_a_receiver_that_goes_on() {
+    let mut host = Host::new(300);
+    let script = Script::legal(CHANNELS);
+    let mut places: Vec<usize> = Vec::new();
+    let mut at = 0usize;
+    for (_, bytes) in &script.steps {
+        places.extend([at.saturating_sub(1), at, at + 1]);
+        at += bytes.len();
+    }
+    let seed = std::env::var("LANDFALL_SEED").map_or_else(
+        |_| UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        |text| text.parse().expect("LANDFALL_SEED is a number"),
+    );
+    println!("LANDFALL_SEED={seed}");
+    let mut random = seed | 1;
+    places.extend((0..25).map(|_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) as usize % script.bytes()
+    }));
+    places.sort_unstable();
+    places.dedup();
+    // Before main has said what it is there is no migration that could fail.
+    let main_at: usize =
+        script.steps[..script.step(MAIN, 0)].iter().map(|(_, one)| one.len()).sum();
+    for place in places.into_iter().filter(|&place| place >= main_at + 4) {
+        let label = format!("a death after {place} of {} bytes", script.bytes());
+        let mut kept = None;
+        let error = host.fails(&label, N, |attacked| {
+            let mut source = Source::connect(attacked.port, CHANNELS);
+            source.send_bytes(&script.steps, place).unwrap();
+            kept = Some(attacked.migration.clone());
+            None
+        });
+        assert_eq!(error.family, Misbehaved, "{label}: {error}");
+        let kept = kept.unwrap();
+        assert!(kept.run.main.wire_bytes.get() >= 4, "{label}: counters are lost");
+        assert!(kept.ended().unwrap().error.is_some(), "{label}");
+        if kept.run.ram().is_some() {
+            let ram = kept.ended().unwrap().received.ram.as_ref().unwrap();
+            assert_eq!(ram.len(), 1, "{label}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_next_run_completes() {
+    let mut host = Host::with(|config| config.memory.max_ram_bytes = Some(1 << 20));
+    let part = |bytes: Vec<u8>| [section(SECTION_PART), bytes].concat();
+    let page_item = |offset: u64, flags: u64| {
+        [item(offset | flags), vec![3], BLOCK.as_bytes().to_vec(), vec![0; 4096]].concat()
+    };
+    let of_main = |bytes: Vec<u8>| (MAIN, 1, bytes);
+    let of_one = |bytes: Vec<u8>| (ONE, 2, bytes);
+    let cases: Vec<(Family, &str, (To, usize, Vec<u8>))> = vec![
+        (Environment, "--max-ram", (MAIN, 0, start(2 << 20))),
+        (Malformed, "version", (MAIN, 0, b"QEVM\0\0\0\x02".to_vec())),
+        (Malformed, "0x09", of_main(vec![9; 64])),
+        (Misbehaved, "section 5", of_main(b"\x02\0\0\0\x05".to_vec())),
+        (Malformed, "past", of_main(part(page_item(BLOCK_BYTES, PAGE)))),
+        (Malformed, "", of_main(part(item(0x1000 | PAGE | ZERO)))),
+        (Misbehaved, "continues", of_main(part(item(PAGE | CONTINUE)))),
+        (
+            Unsupported,
+            "xbzrle",
+            of_main(part([item(XBZRLE), vec![3], b"mem\x01\0\x01\0".to_vec()].concat())),
+        ),
+        (Unsupported, "postcopy", of_main(command(4, &[]))),
+        (Malformed, "command", of_main(command(77, &[1, 2, 3]))),
+        (Malformed, "normal_pages is 129, limit 128", of_one(header(0, BLOCK, &[], &[], 129))),
+        (Malformed, "magic", of_one(vec![0x55; HEADER_BYTES])),
+        (Malformed, "RAM block", of_one(packet(0, "nvram", &[1], &[]))),
+        (Malformed, "channel 1", of_one(packet(0, BLOCK, &[PAGES], &[]))),
+        (Malformed, "channel 1", of_one(packet(0, BLOCK, &[], &[u64::MAX / 4096]))),
+        (Unsupported, "zstd", of_one(header(4, BLOCK, &[1], &[], 1))),
+        (Unsupported, "device", of_one(header(0x40, BLOCK, &[], &[], 0))),
+    ];
+    for (family, part, (to, nth, bytes)) in cases {
+        let label = format!("{family} '{part}' on {to:?}");
+        let script = Script::legal(CHANNELS).spoilt(to, nth, bytes);
+        let error = host.fails(&label, N, |attacked| {
+            let mut source = Source::connect(attacked.port, CHANNELS);
+            // It may be refused before all of it is written.
+            let _ = source.send(&script.steps);
+            Some(source)
+        });
+        assert_eq!(error.family, family, "{label}: {error}");
+        assert!(error.text.contains(part), "{label}: {error}");
+    }
+}
+
+#[test]
+fn channels_that_cannot_be_are_fatal() {
+    let mut host = Host::new(300);
+    for (what, ids, channels, wanted) in [
+        ("an id too large", vec![0, 2], N, "id 2, but the channel count is 2"),
+        ("an id twice", vec![1, 1], N, "two multifd channels have id 1"),
+        ("one too few", vec![0], N, "1 of 2 multifd channels connected"),
+        ("one too many", vec![0, 1, 2], N, "id 2, but the channel count is 2"),
+        ("any without multifd", vec![0], Some(0), "the channel count is 0"),
+        ("a gap, count derived", vec![0, 2], None, "channel 1 is missing"),
+    ] {
+        let error = host.fails(what, channels, |attacked| {
+            let mut source = Source::connect(attacked.port, ids.len());
+            for (place, id) in ids.into_iter().enumerate() {
+                source.send(&[(To::Channel(place), init(7, id))]).unwrap();
+            }
+            let _ = source.send(&[(MAIN, start(BLOCK_BYTES))]);
+            Some(source)
+        });
+        assert_eq!(error.family, Misbehaved, "{what}: {error}");
+        assert!(error.text.contains(wanted), "{what}: {error}");
+    }
+    let error = host.fails("a channel too many during the run", N, |attacked| {
+        let script = Script::legal(CHANNELS);
+        let mut source = Source::connect(attacked.port, CHANNELS);
+        source.send(&script.steps[..script.step(MAIN, 1)]).unwrap();
+        attacked.wait_until("the channels are known", |one| one.run.sync().is_some());
+        connect(attacked.port).write_all(&init(7, 2)).unwrap();
+        Some(source)
+    });
+    assert!(error.text.contains("id 2, but the channel count is 2"), "{error}");
+}
+
+#[test]
+fn silence_inside_anything_is_a_stall() {
+    let mut host = Host::new(300);
+    let script = Script::legal(CHANNELS);
+    let packet_step = script.step(ONE, 2);
+    let part_step = script.step(MAIN, 1);
+    let last_sync = script.step(ONE, 4);
+    let cut = |step: usize, bytes: usize| {
+        let mut steps = script.steps[..=step].to_vec();
+        steps[step].1.truncate(bytes);
+        steps
+    };
+    for (what, steps, wanted) in [
+        ("in a packet's header", cut(packet_step, 100), "channel 1"),
+        ("in a page", cut(packet_step, HEADER_BYTES + 5000), "channel 1"),
+        ("in an item of ram", cut(part_step, 9), "main stream"),
+        ("in main's magic and version", cut(script.step(MAIN, 0), 6), "main stream"),
+        ("before a SYNC", cut(last_sync, 0), "sync point 3: channels 1"),
+        ("in the device state", cut(script.steps.len() - 1, 30), "main stream"),
+    ] {
+        let error = host.fails(what, N, |attacked| {
+            let mut source = Source::connect(attacked.port, CHANNELS);
+            source.send(&steps).unwrap();
+            // What does not depend on the silent place goes on.
+            let rest = script.steps[steps.len()..].iter();
+            let silent = steps[steps.len() - 1].0;
+            let rest: Vec<_> =
+                rest.filter(|(to, _)| *to != silent && what == "before a SYNC").cloned().collect();
+            source.send(&rest).unwrap();
+            Some(source)
+        });
+        assert_eq!(error.family, Misbehaved, "{what}: {error}");
+        assert!(error.text.contains(wanted), "{what}: {error}");
+    }
+}
+
+#[test]
+fn silence_between_records_is_legal() {
+    let host = Host::new(200);
+    let attacked = host.start(N);
+    let script = Script::legal(CHANNELS);
+    let mut source = Source::connect(attacked.port, CHANNELS);
+    let pause = script.step(MAIN, 3); // before ram's END, as with pause-before-switchover
+    source.send(&script.steps[..pause]).unwrap();
+    thread::sleep(Duration::from_millis(700));
+    source.send(from_step(&script, pause)).unwrap();
+    host.completed(attacked, source, "a pause of three stalls");
+}
+
+#[test]
+fn a_channel_that_ends_early_is_missed_at_once() {
+    let mut host = Host::new(10_000);
+    let script = Script::legal(CHANNELS);
+    let since = Instant::now();
+    let error = host.fails("a channel closed before its last SYNC", N, |attacked| {
+        let mut source = Source::connect(attacked.port, CHANNELS);
+        let last_sync = script.step(ONE, 4);
+        source.send(&script.steps[..last_sync]).unwrap();
+        source.close(ONE);
+        source.send(from_step(&script, last_sync + 1)).unwrap();
+        Some(source)
+    });
+    assert!(since.elapsed() < Duration::from_secs(5), "waited for a stall");
+    assert_eq!(error.family, Misbehaved);
+    assert!(error.text.contains("channel 1: closed by the source before SYNC 3"), "{error}");
+}
+
+#[test]
+fn a_crowd_of_silent_connections_shuts_nobody_out() {
+    let host = Host::new(10_000);
+    let attacked = host.start(N);
+    let crowd: Vec<TcpStream> = (0..300).map(|_| connect(attacked.port)).collect();
+    let script = Script::legal(CHANNELS);
+    let mut source = Source::connect(attacked.port, CHANNELS);
+    source.send(&script.steps).unwrap();
+    host.completed(attacked, source, "a crowd");
+    drop(crowd);
+    host.is_at_rest("a crowd");
+}
+
+#[test]
+fn a_discarding_receiver_counts_what_comes_in_bits_and_never_takes_the_guest() {
+    let host = Host::with(|config| config.sink = Sink::Discard);
+    let attacked = host.start(N);
+    let script = Script::legal(CHANNELS);
+    let mut source = Source::connect(attacked.port, CHANNELS);
+    for (to, bytes) in &script.steps {
+        for piece in bytes.chunks(if *to == MAIN { 64 } else { 700 }) {
+            source.send(&[(*to, piece.to_vec())]).unwrap();
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    let migration = attacked.migration.clone();
+    host.completed(attacked, source, "discarded");
+    let pages: Vec<u64> =
+        migration.run.channels().iter().map(|channel| channel.counters.normal.get()).collect();
+    assert_eq!(pages, [2, 2]);
+}

@@ -1,0 +1,361 @@
+//! The ring against plain receives: same bytes, same RAM, with every set of
+//! features that `LANDFALL_RING_MASK` can make.
+
+#[path = "ring_parts/script.rs"]
+mod script;
+#[path = "ring_parts/walk.rs"]
+mod walk;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use landfall_receiver::place::Run;
+use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures};
+use landfall_receiver::wake::Wake;
+
+use script::{Random, Script, seed};
+use walk::{Outcome, Ram, Stream, plainly, send_in_cuts, through_ring};
+
+#[test]
+fn random_receives_bring_the_same_through_the_ring_as_plainly() {
+    let seed = seed();
+    println!("LANDFALL_SEED={seed}");
+    let (ram, plain_ram) = (Ram::new(), Ram::new());
+    for (number, (mask, kind)) in masks_and_kinds().enumerate() {
+        for case in 0..CASES {
+            let mut random = Random::new(seed ^ (number as u64) << 32 ^ case);
+            let script = Script::random(&mut random, kind);
+            // One in three streams breaks off somewhere.
+            let whole = script.bytes();
+            let bytes = if case % 3 == 2 { random.below(whole + 1) } else { whole };
+            let content = random.bytes(bytes);
+            let label = format!("mask '{mask}', {kind:?}, case {case}, {bytes} of {whole} bytes");
+            let plain = with_stream(kind, &content, &mut random, |socket| {
+                plain_ram.clear();
+                plainly(socket, &script, &plain_ram, kind)
+            });
+            let found = with_stream(kind, &content, &mut random, |socket| {
+                ram.clear();
+                within(&label, || through_ring(features(mask), socket, &script, &ram, kind))
+            });
+            assert_eq!(found, plain, "{label}");
+            assert!(ram.content() == plain_ram.content(), "RAM differs: {label}");
+        }
+    }
+}
+
+#[test]
+fn an_end_at_any_byte_is_seen_where_it_is() {
+    let (ram, plain_ram) = (Ram::new(), Ram::new());
+    for (mask, kind) in masks_and_kinds() {
+        let script = Script::small();
+        for bytes in 0..=script.bytes() {
+            let mut random = Random::new(bytes as u64);
+            let content = random.bytes(bytes);
+            let label = format!("mask '{mask}', {kind:?}, cut after {bytes} bytes");
+            ram.clear();
+            plain_ram.clear();
+            let plain = with_stream(kind, &content, &mut random, |socket| {
+                plainly(socket, &script, &plain_ram, kind)
+            });
+            let found = with_stream(kind, &content, &mut random, |socket| {
+                within(&label, || through_ring(features(mask), socket, &script, &ram, kind))
+            });
+            assert_eq!(found, plain, "{label}");
+            assert_eq!(found.taken, bytes, "{label}");
+            assert!(ram.content() == plain_ram.content(), "RAM differs: {label}");
+        }
+    }
+}
+
+#[test]
+fn a_receive_that_an_end_makes_short_cancels_the_header_behind_it() {
+    for (mask, kind) in masks_and_kinds() {
+        let ram = Ram::new();
+        let (mut source, socket) = kind.pair();
+        let mut ring = ring(mask, 1);
+        ring.set_ram(ram.blocks());
+        let slot = ring.attach(Arc::new(socket), 4, true);
+        match kind.discards() {
+            Some(truncate) => ring.arm_discard(slot, 8192, truncate, Some(64)),
+            None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 8192 }], Some(64)),
+        }
+        source.write_all(&[7; 5000]).unwrap();
+        thread::sleep(Duration::from_millis(5));
+        source.shutdown(Shutdown::Write).unwrap();
+        let mut brought = 0;
+        let mut cancelled = false;
+        let mut ended = false;
+        within(&format!("mask '{mask}', {kind:?}"), || {
+            while !ended {
+                ring.wait().unwrap();
+                while let Some(completion) = ring.completion() {
+                    match (completion.operation, completion.result) {
+                        (Operation::Pages(0), Ok(0)) => ended = true,
+                        (Operation::Pages(0), Ok(bytes)) => brought += bytes,
+                        (Operation::Header(0), Err(error)) => {
+                            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+                            cancelled = true;
+                        }
+                        other => panic!("{other:?}, mask '{mask}', {kind:?}"),
+                    }
+                }
+                if !ended && !ring.is_busy(slot) {
+                    let left = 8192 - brought as u64;
+                    match kind.discards() {
+                        Some(truncate) => ring.arm_discard(slot, left, truncate, None),
+                        None => {
+                            let rest = Run { offset: brought as u64, bytes: left };
+                            ring.arm_pages(slot, 0, &[rest], None);
+                        }
+                    }
+                }
+            }
+        });
+        assert_eq!(brought, 5000, "mask '{mask}', {kind:?}");
+        assert!(cancelled || !kind.links(), "mask '{mask}', {kind:?}");
+    }
+}
+
+#[test]
+fn after_a_drop_the_kernel_writes_nothing_and_takes_nothing() {
+    for (mask, kind) in masks_and_kinds() {
+        let ram = Ram::new();
+        let wake = Wake::new().unwrap();
+        let mut ring = ReaderRing::new(features(mask), CHANNELS, wake.fd()).unwrap();
+        ring.set_ram(ram.blocks());
+        ring.arm_wake();
+        let mut sources = Vec::new();
+        for channel in 0..CHANNELS {
+            let (mut source, socket) = kind.pair();
+            let socket = Arc::new(socket);
+            let slot = ring.attach(Arc::clone(&socket), 4, true);
+            let run = Run { offset: channel as u64 * 4096, bytes: 4096 };
+            match (channel % 3, kind.discards()) {
+                (0, _) => ring.arm_header(slot, 100),
+                (_, Some(truncate)) => ring.arm_discard(slot, 4096, truncate, Some(100)),
+                (1, None) => ring.arm_pages(slot, 0, &[run], Some(100)),
+                (_, None) => ring.arm_pages(slot, 0, &[run], None),
+            }
+            if channel % 2 == 1 {
+                // A receive under way has taken these already.
+                source.write_all(&[1; 50]).unwrap();
+            }
+            sources.push((source, socket));
+        }
+        let label = format!("mask '{mask}', {kind:?}");
+        within(&label, || {
+            // All is submitted with the first wait.
+            wake.wake();
+            ring.wait().unwrap();
+            drop(ring);
+        });
+        let before = ram.content();
+        assert_eq!(ram.users(), 1, "{label}");
+        for (source, socket) in &mut sources {
+            source.write_all(&[2; 4096]).unwrap();
+            let mut bytes = Vec::new();
+            source.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(Arc::strong_count(socket), 1, "{label}");
+            walk::file_of(socket).read_to_end(&mut bytes).unwrap();
+            assert!(bytes.ends_with(&[2; 4096]), "{label}: something took bytes after the drop");
+        }
+        assert!(ram.content() == before, "{label}: RAM written after the drop");
+    }
+}
+
+#[test]
+fn a_drop_ends_whatever_the_kernel_is_at() {
+    let seed = seed();
+    println!("LANDFALL_SEED={seed}");
+    let ram = Ram::new();
+    for (number, (mask, kind)) in masks_and_kinds().enumerate() {
+        let mut random = Random::new(seed ^ number as u64);
+        for case in 0..DROPS {
+            let mut ring = ring(mask, 2);
+            ring.set_ram(ram.blocks());
+            ring.arm_wake();
+            let (mut source, socket) = kind.pair();
+            let slot = ring.attach(Arc::new(socket), 4, true);
+            match kind.discards() {
+                Some(truncate) => ring.arm_discard(slot, 4096, truncate, Some(100)),
+                None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], Some(100)),
+            }
+            // Exactly the pages: the header behind them begins to wait about now.
+            let bytes = [0, 4095, 4096, 4096, 4096, 4097][random.below(6)];
+            let early = random.below(2) == 0;
+            let looks = bytes >= 4096 && random.below(2) == 0;
+            if early {
+                source.write_all(&vec![1; bytes]).unwrap();
+            }
+            let pause = Duration::from_micros(random.below(60) as u64);
+            let writer = thread::spawn(move || {
+                thread::sleep(pause);
+                if !early {
+                    // The drop may have closed the other end.
+                    let _ = source.write_all(&vec![1; bytes]);
+                }
+                source
+            });
+            let label = format!("mask '{mask}', {kind:?}, case {case}, {bytes} bytes");
+            within(&label, || {
+                if looks {
+                    ring.wait().unwrap();
+                }
+                drop(ring);
+            });
+            drop(writer.join().unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_wake_up_ends_a_wait() {
+    for mask in MASKS {
+        let wake = Wake::new().unwrap();
+        let mut ring = ReaderRing::new(features(mask), 1, wake.fd()).unwrap();
+        ring.arm_wake();
+        // Before the wait: it ends at once.
+        wake.wake();
+        within("early", || expect_wake(&mut ring));
+        for round in 0..20 {
+            let other = wake.clone();
+            let waker = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(round % 3));
+                other.wake();
+            });
+            within(&format!("mask '{mask}', round {round}"), || expect_wake(&mut ring));
+            waker.join().unwrap();
+        }
+        // Several at once are one.
+        (0..5).for_each(|_| wake.wake());
+        within("several", || expect_wake(&mut ring));
+    }
+}
+
+#[test]
+fn channels_come_while_pages_of_others_are_on_their_way() {
+    let ram = Ram::new();
+    let mut ring = ring("", 2);
+    ring.set_ram(ram.blocks());
+    let (_first, socket) = Kind::Unix.pair();
+    let slot = ring.attach(Arc::new(socket), 4, false);
+    ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], None);
+    // What a reader does for each channel it is given.
+    ring.set_ram(ram.blocks());
+    let (_second, socket) = Kind::Unix.pair();
+    assert_eq!(ring.attach(Arc::new(socket), 4, false), 1);
+}
+
+#[test]
+fn a_mask_is_obeyed() {
+    for mask in MASKS {
+        let found = features(mask);
+        for name in mask.split(',').filter(|name| !name.is_empty()) {
+            assert!(!found.names().contains(&name), "mask '{mask}' gives {found}");
+        }
+        println!("mask '{mask}': {:?}", found.names());
+    }
+}
+
+fn expect_wake(ring: &mut ReaderRing) {
+    ring.wait().unwrap();
+    let completion = ring.completion().expect("a completion");
+    assert_eq!(completion.operation, Operation::Wake);
+    assert_eq!(completion.result.unwrap(), 8);
+    assert!(ring.completion().is_none());
+    ring.arm_wake();
+}
+
+/// What carries the bytes, and how pages are taken from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unix,
+    Tcp,
+    /// Pages are dropped through the scratch buffer.
+    UnixDiscard,
+    /// Pages are dropped by TCP.
+    TcpDiscard,
+}
+
+impl Kind {
+    /// Both ends; the receiver's does not block, as the door leaves it.
+    fn pair(self) -> (Stream, OwnedFd) {
+        match self {
+            Self::Unix | Self::UnixDiscard => Stream::unix(),
+            Self::Tcp | Self::TcpDiscard => Stream::tcp(),
+        }
+    }
+
+    /// Whether pages are dropped, and then whether TCP does it.
+    fn discards(self) -> Option<bool> {
+        match self {
+            Self::Unix | Self::Tcp => None,
+            Self::UnixDiscard => Some(false),
+            Self::TcpDiscard => Some(true),
+        }
+    }
+
+    /// Whether the header behind the pages is linked to them in the kernel.
+    fn links(self) -> bool {
+        self != Self::TcpDiscard
+    }
+}
+
+fn masks_and_kinds() -> impl Iterator<Item = (&'static str, Kind)> {
+    let kinds = [Kind::Unix, Kind::Tcp, Kind::UnixDiscard, Kind::TcpDiscard];
+    MASKS.into_iter().flat_map(move |mask| kinds.map(|kind| (mask, kind)))
+}
+
+fn features(mask: &str) -> RingFeatures {
+    RingFeatures::probe_masked(mask).unwrap()
+}
+
+fn ring(mask: &str, channels: usize) -> ReaderRing {
+    ReaderRing::new(features(mask), channels, Wake::new().unwrap().fd()).unwrap()
+}
+
+/// Sends `content` in random cuts, then ends the stream, while `receive` works
+/// at the other end.
+fn with_stream(
+    kind: Kind,
+    content: &[u8],
+    random: &mut Random,
+    receive: impl FnOnce(OwnedFd) -> Outcome,
+) -> Outcome {
+    let (source, socket) = kind.pair();
+    let cuts = Random::new(random.next());
+    thread::scope(|scope| {
+        scope.spawn(|| send_in_cuts(source, content, cuts));
+        receive(socket)
+    })
+}
+
+/// Fails, rather than hangs, if `work` takes longer than any host needs.
+fn within<T>(label: &str, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let since = Instant::now();
+            if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("hangs for {} s: {label}", since.elapsed().as_secs());
+                std::process::abort();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// `LANDFALL_RING_MASK`, so that every feature is missing once, and all are.
+const MASKS: [&str; 5] = ["", "defer_taskrun", "single_issuer", "coop_taskrun", "all"];
+const CASES: u64 = 12;
+const DROPS: usize = 150;
+const CHANNELS: usize = 24;
+const PATIENCE: Duration = Duration::from_secs(30);

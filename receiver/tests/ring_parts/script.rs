@@ -1,0 +1,111 @@
+//! What is received, in which order: from a seed.
+
+use landfall_receiver::channel::HEADER_BYTES_MAX;
+use landfall_receiver::place::Run;
+
+use super::Kind;
+
+/// Headers and pages in turn, as on a channel.
+pub(crate) struct Script(pub(crate) Vec<Packet>);
+
+/// A header, and the pages behind it.
+pub(crate) struct Packet {
+    pub(crate) header: usize,
+    pub(crate) block: usize,
+    /// Empty: no pages.
+    pub(crate) runs: Vec<Run>,
+    /// The next header is armed with the pages.
+    pub(crate) link: bool,
+}
+
+impl Packet {
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes as usize).sum()
+    }
+}
+
+impl Script {
+    /// Packets of all sizes, most of them with pages.
+    pub(crate) fn random(random: &mut Random, kind: Kind) -> Self {
+        let packet = |random: &mut Random| {
+            let runs_max = [0, 1, 4, RUNS_MAX][random.below(4)];
+            let runs = (0..random.below(runs_max + 1)).map(|_| {
+                let pages = 1 + random.below(3) as u64;
+                let offset = random.below(BLOCK_PAGES - 3) as u64 * 4096;
+                Run { offset, bytes: pages * 4096 }
+            });
+            let runs: Vec<Run> = runs.collect();
+            Packet {
+                header: 1 + random.below(HEADER_BYTES_MAX),
+                block: random.below(BLOCKS),
+                // Of what one packet may have.
+                runs: if kind.discards().is_some() {
+                    runs.into_iter().take(42).collect()
+                } else {
+                    runs
+                },
+                link: random.below(4) > 0,
+            }
+        };
+        let packets = 3 + random.below(25);
+        Self((0..packets).map(|_| packet(random)).collect())
+    }
+
+    /// Few bytes, so that every cut can be tried: linked and unlinked packets,
+    /// one of several runs, one without pages.
+    pub(crate) fn small() -> Self {
+        let run = |offset, bytes| Run { offset, bytes };
+        let packet = |header, runs: Vec<Run>, link| Packet { header, block: 0, runs, link };
+        Self(vec![
+            packet(5, vec![run(0, 4), run(4096, 3), run(50, 2)], true),
+            packet(4, vec![run(8192, 6)], false),
+            packet(3, vec![], true),
+            packet(2, vec![run(100, 5)], true),
+            packet(3, vec![], false),
+        ])
+    }
+
+    /// All bytes of it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|packet| packet.header + packet.page_bytes()).sum()
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood): small, and the same everywhere.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let words = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes());
+        words.take(count).collect()
+    }
+}
+
+/// The seed of this run; `LANDFALL_SEED` makes it that of another.
+pub(crate) fn seed() -> u64 {
+    std::env::var("LANDFALL_SEED").map_or_else(
+        |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        |text| text.parse().expect("LANDFALL_SEED is a number"),
+    )
+}
+
+pub(crate) const BLOCKS: usize = 3;
+pub(crate) const BLOCK_PAGES: usize = 64;
+/// Runs of a packet of 4 KiB pages.
+pub(crate) const RUNS_MAX: usize = 128;
