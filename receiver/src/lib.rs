@@ -16,6 +16,7 @@ pub mod listen;
 pub mod main_stream;
 pub mod migration;
 pub mod monitor;
+pub mod nic_node;
 pub mod phases;
 pub mod place;
 pub mod reader;

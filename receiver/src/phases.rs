@@ -9,7 +9,7 @@ pub struct Phases {
     pub main_came: Option<u64>,
     /// Every expected channel was connected: `total-time` counts from here.
     pub connected: Option<u64>,
-    /// The first bytes after that came.
+    /// The first sync point was passed: content comes from here on.
     pub first_byte: Option<u64>,
     /// The RAM blocks were mapped.
     pub ram_mapped: Option<u64>,

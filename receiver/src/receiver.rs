@@ -17,6 +17,7 @@ use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
 use crate::listen::{Address, ListenError, Listeners};
 use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
+use crate::nic_node::{NearCpus, cpus_near};
 use crate::reader::{CHANNELS_MAX, Reader};
 use crate::ring::RingFeatures;
 use crate::run::{Run, lock};
@@ -89,6 +90,8 @@ pub struct Migration {
     pub run: Arc<Run>,
     /// QEMU's `socket-address` list.
     pub socket_address: Value,
+    /// Where the listener's network card is, if that is known.
+    pub near: Option<NearCpus>,
     /// io_uring features of its readers.
     pub features: RingFeatures,
     /// Guest memory as of now, or as of the end.
@@ -171,15 +174,18 @@ impl Receiver {
         })
     }
 
-    /// The CPUs that readers are pinned to, one for each reader.
-    pub fn reader_cpus(&self, channels: Option<u8>) -> Vec<Option<usize>> {
-        let allowed =
-            if self.config.cpus.is_empty() { allowed_cpus() } else { self.config.cpus.clone() };
+    /// The CPUs that readers are pinned to, one for each reader: in turn those
+    /// given, or near the listener's network card, or all that are allowed.
+    fn reader_cpus(&self, channels: Option<u8>, near: Option<&NearCpus>) -> Vec<Option<usize>> {
+        let allowed = match (self.config.cpus.as_slice(), near) {
+            ([], None) => allowed_cpus(),
+            ([], Some(near)) => near.cpus.clone(),
+            (given, _) => given.to_vec(),
+        };
         let most = channels.map_or(CHANNELS_MAX, |count| usize::from(count).max(1));
         let default = allowed.len().min(READERS_DEFAULT_MAX).min(most).max(1);
         let readers = self.config.readers.unwrap_or(default).min(CHANNELS_MAX);
-        let cpus = || allowed.iter().copied().map(Some);
-        let mut pinned: Vec<_> = cpus().cycle().take(readers).collect();
+        let mut pinned: Vec<_> = allowed.into_iter().map(Some).cycle().take(readers).collect();
         pinned.resize(readers, None);
         pinned
     }
@@ -230,7 +236,8 @@ impl Receiver {
         }
         let listeners = Listeners::bind(addresses, handed_over)?;
         self.let_go_of_last()?;
-        let cpus = self.reader_cpus(incoming.channels);
+        let near = cpus_near(&listeners.inet_addresses(), &allowed_cpus());
+        let cpus = self.reader_cpus(incoming.channels, near.as_ref());
         let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus)?);
         let readers = cpus
             .iter()
@@ -241,6 +248,7 @@ impl Receiver {
         let migration = Arc::new(Migration {
             run: Arc::clone(&run),
             socket_address: listeners.socket_addresses(),
+            near,
             features: self.features,
             memory: Arc::clone(&self.memory),
             ended: OnceLock::new(),

@@ -60,7 +60,7 @@ pub(crate) struct ReceiveArguments {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "dump"])]
     pub(crate) mem_path: Option<PathBuf>,
     /// Write the same directory from anonymous memory after the run
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "sink")]
     pub(crate) dump: Option<PathBuf>,
     /// Put a BLAKE3 hash of each RAM block into the JSON
     #[arg(long)]

@@ -112,6 +112,9 @@ impl Session<'_> {
             .iter()
             .map(|reader| reader.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()))
             .collect();
+        let near = migration.near.as_ref().map_or_else(String::new, |near| {
+            format!(" ({} is on NUMA node {})", near.interface, near.node)
+        });
         let end = match self.arguments.sink {
             SinkOption::Ram => "at completion the guest stays stopped on the source",
             SinkOption::Discard => {
@@ -120,7 +123,7 @@ impl Session<'_> {
             }
         };
         eprintln!(
-            "listening on {}; {} readers on CPUs {}; {end}",
+            "listening on {}; {} readers on CPUs {}{near}; {end}",
             places.join(", "),
             migration.run.readers.len(),
             cpus.join(","),

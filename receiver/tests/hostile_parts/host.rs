@@ -45,7 +45,14 @@ impl Host {
         let receiver = Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {}).unwrap();
         let mut host = Self { receiver, shut, rest: None, _alone: alone };
         host.completes("the first run");
-        host.rest = Some(Census::take());
+        // The last thread says that the run has ended before it ends itself.
+        let deadline = Instant::now() + PATIENCE;
+        while !Census::take().threads.is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let rest = Census::take();
+        assert!(rest.threads.is_empty(), "{rest:#?}");
+        host.rest = Some(rest);
         host
     }
 

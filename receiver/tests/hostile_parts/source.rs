@@ -15,9 +15,6 @@ pub(crate) enum To {
 /// What a source writes, in an order in which it never has to wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    /// Ids by place in the list of channels.
-    pub(crate) uuid: u128,
-    pub(crate) ids: Vec<u8>,
     pub(crate) steps: Vec<(To, Vec<u8>)>,
 }
 
@@ -25,7 +22,7 @@ impl Script {
     /// A guest of [`PAGES`] pages over `channels` channels, three sync points:
     /// each channel sends one packet of two pages and a zero page.
     pub(crate) fn legal(channels: usize) -> Self {
-        let mut script = Self { uuid: 7, ids: (0..channels as u8).collect(), steps: Vec::new() };
+        let mut script = Self { steps: Vec::new() };
         let all = |script: &mut Self, bytes: &dyn Fn(usize) -> Vec<u8>| {
             (0..channels)
                 .for_each(|channel| script.steps.push((To::Channel(channel), bytes(channel))));
@@ -120,6 +117,8 @@ impl Source {
                 Ok(0) => return replies,
                 Ok(bytes) => replies.extend(&reply[..bytes]),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return replies,
+                // The kernel interrupts a thread whose ring it takes down.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("return path: {error}, so far {replies:02x?}"),
             }
         }
@@ -145,6 +144,7 @@ pub(crate) fn is_closed(socket: &mut TcpStream) -> bool {
         match socket.read(&mut bytes) {
             Ok(0) => return true,
             Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
         }
     }

@@ -136,7 +136,7 @@ fn a_named_block_is_compared_with_its_file_alone() {
     assert_eq!(verify(&other, &directory, &[block(&same)]).unwrap(), Err(size));
     let unknown = format!("nvram={}", same.display());
     let missing = Difference::Missing { block: "nvram".to_owned(), side: 'A' };
-    assert_eq!(verify(&directory, &same, &[unknown.clone()]).unwrap(), Err(missing));
+    assert_eq!(verify(&directory, &same, std::slice::from_ref(&unknown)).unwrap(), Err(missing));
     let missing = Difference::Missing { block: "nvram".to_owned(), side: 'B' };
     assert_eq!(verify(&same, &directory, &[unknown]).unwrap(), Err(missing));
 }
