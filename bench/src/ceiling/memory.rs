@@ -2,9 +2,12 @@
 
 use std::{
     io,
+    mem::ManuallyDrop,
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
 };
+
+use memmap2::MmapMut;
 
 /// A range of memory that only the kernel writes and nobody reads.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,14 @@ impl Memory {
     pub fn leak(buffer: Vec<u8>) -> Self {
         let buffer = Box::leak(buffer.into_boxed_slice());
         Self { len: buffer.len(), base: NonNull::from(buffer).cast() }
+    }
+
+    /// Mapped memory, hugepages for instance, that is given up for good.
+    #[must_use]
+    pub fn leak_map(map: MmapMut) -> Self {
+        let mut map = ManuallyDrop::new(map);
+        let base = NonNull::from(map.as_mut()).cast();
+        Self { base, len: map.len() }
     }
 
     /// Equal parts of it, each of at least `read_bytes`.
