@@ -1,0 +1,206 @@
+//! The command as a person runs it: whole processes, exit codes, files.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_landfall");
+
+fn landfall(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().expect("landfall starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A destination that listens, and its URI.
+struct Destination {
+    child: Child,
+    uri: String,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Destination {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .arg("receive")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("landfall starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        let uri = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("text") > 0, "it listens");
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split([';', ',']).next().expect("a place").trim().to_owned();
+            }
+        };
+        Self { child, uri, log }
+    }
+
+    /// Exit code, stdout and the rest of stderr.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let (mut out, mut log) = (String::new(), String::new());
+        self.child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+        self.log.read_to_string(&mut log).expect("text");
+        (self.child.wait().expect("it ends").code(), out, log)
+    }
+}
+
+fn send(uri: &str, more: &[&str]) -> Output {
+    let fixed = ["send", uri, "--ram", "24M", "--rounds", "3"];
+    landfall(&[&fixed[..], more].concat())
+}
+
+fn report(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a report")).expect("JSON")
+}
+
+#[test]
+fn the_demo_verifies_every_page_and_prints_query_migrate() {
+    for channels in ["0", "1", "3"] {
+        let output = landfall(&["demo", "--ram", "32M", "--multifd", channels]);
+        let out = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{out}{}", text(&output.stderr));
+        assert!(out.contains("every page is right"), "{out}");
+        let json = &out[out.find('{').expect("JSON")..=out.rfind('}').expect("JSON")];
+        let answer: Value = serde_json::from_str(json).expect("JSON");
+        assert_eq!(answer["status"], "completed");
+        assert_eq!(answer["ram"]["remaining"], 0);
+    }
+}
+
+#[test]
+fn what_is_sent_arrives_in_the_run_directory_whichever_way_it_came() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    let socket = format!("unix:{}", path("socket"));
+    let ways = [
+        ("configured", vec!["tcp:127.0.0.1:0", "--multifd", "3"], "3"),
+        ("derived", vec!["tcp:127.0.0.1:0"], "3"),
+        ("unix", vec![socket.as_str(), "--multifd", "2", "--readers", "1"], "2"),
+        ("plain", vec!["tcp:localhost:0"], "0"),
+    ];
+    for (name, arguments, channels) in ways {
+        let (run, json) = (path(name), path(&format!("{name}.json")));
+        let more = ["--mem-path", &run, "--json", &json, "--digest"];
+        let destination = Destination::start(&[&arguments[..], &more].concat());
+        let sent = send(&destination.uri, &["--multifd", channels]);
+        assert_eq!(sent.status.code(), Some(0), "{name}: {}", text(&sent.stderr));
+        let (code, out, log) = destination.end();
+        assert_eq!(code, Some(0), "{name}: {out}{log}");
+        let report = report(Path::new(&json));
+        assert_eq!(report["status"], "completed", "{name}");
+        for part in ["run.json", "configuration", "device-state", "vmdesc.json", "ram/pc.ram.ram"] {
+            assert!(Path::new(&run).join(part).exists(), "{name}: {part}");
+        }
+        // The same seed fills the same memory, however it travels.
+        let equal = landfall(&["verify", &path("configured"), &run]);
+        assert_eq!(equal.status.code(), Some(0), "{name}: {}", text(&equal.stdout));
+    }
+}
+
+#[test]
+fn a_dump_is_the_same_directory_and_one_flipped_byte_is_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    for (name, option) in [("mapped", "--mem-path"), ("dumped", "--dump")] {
+        let destination = Destination::start(&[
+            "tcp:127.0.0.1:0",
+            "--multifd",
+            "2",
+            option,
+            &path(name),
+        ]);
+        assert!(send(&destination.uri, &["--multifd", "2"]).status.success());
+        assert_eq!(destination.end().0, Some(0), "{name}");
+    }
+    let (a, b) = (path("mapped"), path("dumped"));
+    assert_eq!(landfall(&["verify", &a, &b]).status.code(), Some(0));
+    let file = directory.path().join("dumped/ram/pc.ram.ram");
+    let mut bytes = std::fs::read(&file).expect("the block");
+    bytes[5_000_000] ^= 1;
+    std::fs::write(&file, bytes).expect("the block");
+    let output = landfall(&["verify", &a, &b]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("4c4b40"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn dropped_pages_are_counted_and_the_source_keeps_its_guest() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("run.json");
+    for place in ["tcp:127.0.0.1:0".to_owned(), format!("unix:{}/s", directory.path().display())] {
+        let json = json.to_str().expect("text");
+        let arguments = [place.as_str(), "--multifd", "2", "--sink", "discard", "--json", json];
+        let destination = Destination::start(&arguments);
+        let sent = send(&destination.uri, &["--multifd", "2", "--zero", "50"]);
+        assert_eq!(sent.status.code(), Some(1), "the guest stays: {}", text(&sent.stderr));
+        assert!(text(&sent.stderr).contains("SHUT 1"), "{}", text(&sent.stderr));
+        let (code, _, log) = destination.end();
+        assert_eq!(code, Some(0), "{log}");
+        let report = report(Path::new(json));
+        assert_eq!(report["query-migrate"]["ram"]["remaining"], 0, "{place}");
+    }
+}
+
+#[test]
+fn wrong_command_lines_exit_with_2() {
+    for arguments in [
+        &["receive"][..],
+        &["receive", "tcp:127.0.0.1:0", "--nonsense"],
+        &["receive", "bogus:1"],
+        &["receive", "defer"],
+        &["receive", "tcp:127.0.0.1:0", "--multifd", "256"],
+        &["receive", "tcp:127.0.0.1:0", "--hugepages", "4M"],
+        &["receive", "tcp:127.0.0.1:0", "--stall-timeout", "0"],
+        &["receive", "tcp:127.0.0.1:0", "--dump", "/tmp/x", "--sink", "discard"],
+        &["receive", "rdma:127.0.0.1:4444"],
+        &["send", "nowhere"],
+        &["verify", "/nonexistent/a", "/nonexistent/b"],
+    ] {
+        let output = landfall(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_this_host_cannot_exits_with_3_and_the_line_that_mends_it() {
+    let pool = ["receive", "tcp:127.0.0.1:0", "--hugepages", "1G", "--pool", "8T", "--max-ram", "9T"];
+    let output = landfall(&pool);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let log = text(&output.stderr);
+    assert!(log.contains("nr_hugepages") || log.contains("does not exist"), "{log}");
+    let output = landfall(&["receive", "tcp:127.0.0.1:0", "--mem-path", "/proc/nowhere"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_guest_larger_than_max_ram_fails_the_run_and_says_both_sizes() {
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "1", "--max-ram", "8M"]);
+    let sent = send(&destination.uri, &["--multifd", "1"]);
+    assert_ne!(sent.status.code(), Some(0));
+    let (code, _, log) = destination.end();
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("--max-ram, 8388608 bytes"), "{log}");
+}
+
+#[test]
+fn a_signal_ends_a_run_as_failed_by_the_operator() {
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--json", "-"]);
+    let id = nix::unistd::Pid::from_raw(destination.child.id().cast_signed());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    let (code, out, log) = destination.end();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("stopped by operator"), "{log}");
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["status"], "failed");
+}
