@@ -23,7 +23,8 @@ pub struct Arrivals<C> {
 
 #[derive(Clone, Copy, Debug)]
 struct Decided {
-    uuid: Uuid,
+    /// `None`: no channel and no configuration section has told it.
+    uuid: Option<Uuid>,
     count: usize,
 }
 
@@ -62,7 +63,10 @@ impl<C> Arrivals<C> {
             return Verdict::Stray(format!("Init has UUID {found}, the guest's is {expected}"));
         }
         if let Some(Decided { uuid, count }) = self.decided {
-            return if init.uuid == uuid && usize::from(init.channel_id) >= count {
+            // Without channels nobody may know the run's UUID. This may be a
+            // stranger, but if it is not, all its pages would be lost.
+            let ours = uuid.is_none_or(|uuid| uuid == init.uuid);
+            return if ours && usize::from(init.channel_id) >= count {
                 Verdict::Fatal(too_many(init.channel_id, count))
             } else {
                 let Init { uuid, channel_id } = init;
@@ -133,7 +137,7 @@ impl<C> Arrivals<C> {
     pub fn decide(&mut self, count: usize) -> Result<Option<(Vec<C>, Vec<C>)>, RunError> {
         let Some((uuid, ids)) = self.best() else {
             if count == 0 {
-                self.decided = Some(Decided { uuid: self.uuid.unwrap_or_default(), count });
+                self.decided = Some(Decided { uuid: self.uuid, count });
                 return Ok(Some((Vec::new(), Vec::new())));
             }
             return Ok(None);
@@ -150,8 +154,21 @@ impl<C> Arrivals<C> {
         }
         let strays = self.take_out(|init| init.uuid != uuid);
         self.inits.sort_by_key(|(init, _)| init.channel_id);
-        self.decided = Some(Decided { uuid, count });
+        self.decided = Some(Decided { uuid: Some(uuid), count });
         Ok(Some((self.inits.drain(..).map(|(_, connection)| connection).collect(), strays)))
+    }
+
+    /// [`Arrivals::decide`] for a run whose channel count nobody has told: if
+    /// what has come can be all of it, ids from 0 without a gap, or nothing where
+    /// nothing proves that there are channels. To be asked when nobody knocks any
+    /// more.
+    ///
+    /// # Errors
+    /// Misbehaved: an id twice.
+    #[expect(clippy::type_complexity, reason = "ours and theirs")]
+    pub fn derive(&mut self, multifd: bool) -> Result<Option<(Vec<C>, Vec<C>)>, RunError> {
+        let enough = self.is_whole() || (self.inits.is_empty() && !multifd);
+        if enough { self.decide(self.contiguous()) } else { Ok(None) }
     }
 
     /// The UUID with the most distinct ids, and its ids sorted.
@@ -237,6 +254,24 @@ mod tests {
         let mut arrivals = arrivals(&[(7, 0), (9, 0)]);
         assert_eq!(arrivals.set_uuid(Uuid::from_u128(9)), [(7, 0)]);
         assert!(matches!(arrivals.add_channel(init(7, 1), (7, 1), 0), Verdict::Stray(_)));
+    }
+
+    #[test]
+    fn a_channel_of_an_unknown_guest_is_fatal_where_none_was_expected() {
+        let mut arrivals = arrivals(&[]);
+        assert_eq!(arrivals.derive(false).unwrap(), Some((Vec::new(), Vec::new())));
+        assert!(matches!(arrivals.add_channel(init(7, 0), (7, 0), 0), Verdict::Fatal(_)));
+        let mut arrivals = Arrivals::new(Some(Uuid::from_u128(9)));
+        arrivals.decide(0).unwrap().unwrap();
+        assert!(matches!(arrivals.add_channel(init(7, 0), (7, 0), 0), Verdict::Stray(_)));
+    }
+
+    #[test]
+    fn a_derived_run_waits_for_ids_without_a_gap() {
+        assert_eq!(arrivals(&[]).derive(true).unwrap(), None);
+        assert_eq!(arrivals(&[(7, 1)]).derive(false).unwrap(), None);
+        let (ours, _) = arrivals(&[(7, 1), (7, 0)]).derive(true).unwrap().unwrap();
+        assert_eq!(ours, [(7, 0), (7, 1)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use nix::unistd;
 
 use crate::arrivals::Verdict;
 use crate::clock::{NS_PER_S, now_ns};
-use crate::error::RunError;
+use crate::error::{Family, RunError};
 use crate::listen::{Accepted, Listeners, Peer};
 use crate::run::Run;
 use crate::watchdog::Watchdog;
@@ -160,6 +160,11 @@ impl Door {
                     let seconds = (now - since_ns) / NS_PER_S;
                     let why = format!("{} bytes in {seconds} s", newcomer.have);
                     self.run.stray(&newcomer.peer, &why);
+                }
+                // A pipe or file that was handed over: nobody else will come.
+                Look::Gone(why) if !self.listeners.multi_channel() => {
+                    let text = format!("{} is no migration: {why}", newcomer.peer);
+                    self.run.fail(RunError::new(Family::Malformed, text));
                 }
                 Look::Gone(why) => self.run.stray(&newcomer.peer, &why),
                 Look::Main => {

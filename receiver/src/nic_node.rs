@@ -149,13 +149,9 @@ mod tests {
     }
 
     fn look(sysfs: &TempDir, addresses: &[&str], allowed: &[usize]) -> Option<NearCpus> {
-        let interfaces = [
-            ("lo", "127.0.0.1"),
-            ("lo", "::1"),
-            ("eth0", "10.0.0.1"),
-            ("eth1", "fd00::1"),
-        ]
-        .map(|(name, ip)| (name.to_owned(), ip.parse().unwrap()));
+        let interfaces =
+            [("lo", "127.0.0.1"), ("lo", "::1"), ("eth0", "10.0.0.1"), ("eth1", "fd00::1")]
+                .map(|(name, ip)| (name.to_owned(), ip.parse().unwrap()));
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|address| address.parse().unwrap()).collect();
         near(sysfs.path(), &interfaces, &addresses, allowed)

@@ -36,7 +36,8 @@ impl Bed {
     fn new() -> Self {
         let config = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
         let mut pool = Pool::open(&config, &|_, _| {}).expect("memory");
-        let request = BlockRequest { name: BlockName::parse(b"mem").expect("a name"), bytes: 256 * PAGE };
+        let request =
+            BlockRequest { name: BlockName::parse(b"mem").expect("a name"), bytes: 256 * PAGE };
         let ram = pool.carve(&[request], 4096, &|_, _| {}).expect("memory");
         Self {
             ram,
@@ -144,7 +145,11 @@ fn every_wrong_packet_says_where_what_was_found_and_what_is_allowed() {
     let compressed = header(0x02, "mem", &[0], &[]);
     let device_state = header(0x40, "mem", &[], &[]);
     let cases: [(Vec<u8>, Family, &str); 6] = [
-        (too_many, Family::Malformed, "channel 3, packet 0, byte 80: normal_pages is 129, limit 128"),
+        (
+            too_many,
+            Family::Malformed,
+            "channel 3, packet 0, byte 80: normal_pages is 129, limit 128",
+        ),
         (header(0, "nope", &[0], &[]), Family::Malformed, "byte 128: ramblock names no RAM block"),
         (header(0, "mem", &[256], &[]), Family::Malformed, "offset is 1048576, limit 1044480"),
         (header(0, "mem", &[], &[1 << 50]), Family::Malformed, "offset"),

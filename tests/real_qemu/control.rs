@@ -28,8 +28,8 @@ impl ControlDestination {
         let mut arguments = machine::arguments(case, &memory, &scratch.join("guest.img"));
         let monitor = format!("unix:{},server=on,wait=off", socket.display());
         arguments.extend(["-incoming", "defer", "-qmp", &monitor].map(str::to_owned));
-        let process = Process::start(program, arguments, scratch.join("control.log"))?;
-        let mut qmp = Qmp::connect(&socket)?;
+        let mut process = Process::start(program, arguments, scratch.join("control.log"))?;
+        let mut qmp = Qmp::connect(&socket, &mut process)?;
         let mut capabilities = vec!["events"];
         if case.channels > 0 {
             capabilities.push("multifd");

@@ -116,7 +116,7 @@ impl Destination {
 
     fn prepare(&mut self, case: &Case, address: &Address, socket: &Path) -> Result<(), String> {
         if case.control == Control::Qmp {
-            let mut qmp = Qmp::connect(socket)?;
+            let mut qmp = Qmp::connect(socket, &mut self.process)?;
             configure(&mut qmp, case)?;
             self.qmp = Some(qmp);
             return self.listen(address);

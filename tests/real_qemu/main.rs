@@ -152,7 +152,7 @@ fn wants_hugepages(case: &Case) -> bool {
 
 fn borrow_hugepages(cases: &[Case]) -> Result<Option<HugepageLoan>, String> {
     if cases.iter().any(wants_hugepages) {
-        HugepageLoan::take(HUGEPAGES_EACH * AT_A_TIME as u64)
+        HugepageLoan::take(HUGEPAGES_EACH * AT_A_TIME as u64).map(Some)
     } else {
         Ok(None)
     }
@@ -192,7 +192,8 @@ fn is_set(name: &str) -> bool {
 
 /// Runs at once: a run waits for timers about as long as it computes.
 const AT_A_TIME: usize = 2;
-/// 2 MiB pages for one run: a pool of 128 MiB, and every small block beside it.
-const HUGEPAGES_EACH: u64 = 128;
+/// 2 MiB pages for one run: a pool of 128 MiB that is too small for a guest of
+/// two large blocks, so that these and every small block lie beside it.
+const HUGEPAGES_EACH: u64 = 256;
 /// The memory's seed unless LANDFALL_SEED says another.
 const SEED: u64 = 1;

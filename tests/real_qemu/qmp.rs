@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::wait_until;
+use crate::process::{Process, wait_until};
 
 /// A negotiated session on a unix socket.
 pub(crate) struct Qmp {
@@ -18,9 +18,13 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Connects as soon as somebody listens at `path`, and negotiates.
-    pub(crate) fn connect(path: &Path) -> Result<Self, String> {
-        let stream = wait_until("QMP socket", ANSWER_LIMIT, || Ok(UnixStream::connect(path).ok()))?;
+    /// Connects as soon as `process` listens at `path`, and negotiates. A
+    /// process that has ended will never listen.
+    pub(crate) fn connect(path: &Path, process: &mut Process) -> Result<Self, String> {
+        let stream = wait_until("QMP socket", ANSWER_LIMIT, || match process.ended() {
+            Some(status) => Err(format!("it ended with {status}")),
+            None => Ok(UnixStream::connect(path).ok()),
+        })?;
         let failed = |error| format!("QMP: {error}");
         stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(failed)?;
         let lines = BufReader::new(stream.try_clone().map_err(failed)?);

@@ -48,14 +48,10 @@ impl Source {
         arguments.push("-qmp".to_owned());
         arguments.push(format!("unix:{},server=on,wait=off", socket.display()));
         let mut process = Process::start(program, arguments, scratch.join("source.log"))?;
-        let qmp = match Qmp::connect(&socket) {
+        let qmp = match Qmp::connect(&socket, &mut process) {
             Ok(qmp) => qmp,
             Err(error) => {
-                return Err(format!(
-                    "source: {error}; ended: {:?}; {}",
-                    process.ended(),
-                    process.log()
-                ));
+                return Err(format!("source: {error}; {}", process.log()));
             }
         };
         let scratch = scratch.to_owned();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use landfall_bench::form::Version;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
 use landfall_receiver::settings::QemuVersion;
@@ -35,7 +36,11 @@ pub(crate) enum Command {
     /// Receiver and synthetic source together over loopback: no privileges, no QEMU
     Demo(DemoArguments),
     /// A synthetic source, to landfall or to a real QEMU
-    Send(SendArguments),
+    ///
+    /// All content follows from the seed, so what arrived can be checked without the source. A
+    /// real QEMU destination takes all RAM and then refuses the device state, which only a QEMU
+    /// can make.
+    Send(Box<SendArguments>),
     /// Compare two RAM images: run directories or raw files
     Verify(VerifyArguments),
 }
@@ -180,9 +185,76 @@ pub(crate) struct SendArguments {
     pub(crate) multifd: u8,
     #[command(flatten)]
     pub(crate) source: SourceArguments,
+    #[command(flatten)]
+    pub(crate) form: FormArguments,
+    /// Send a file's pages as the main RAM block instead of content from the seed; its size
+    /// replaces --ram
+    #[arg(long, value_name = "FILE", conflicts_with = "ram")]
+    pub(crate) image: Option<PathBuf>,
+    /// Bytes per second over all channels, as 100M; without it as fast as it goes
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) pace: Option<u64>,
+    /// How long the destination may take for its answers; without it for ever, as QEMU waits
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) reply_timeout: Option<Duration>,
+}
+
+/// The wire's shape: that of a QEMU and machine type, and what differs from it.
+#[derive(Debug, Args)]
+pub(crate) struct FormArguments {
+    /// The QEMU that is imitated: 7.2 to 11.1
+    #[arg(long, value_name = "VERSION", default_value = "10.0", value_parser = version)]
+    pub(crate) speak: Version,
+    /// The machine type, which decides much of the wire; without it q35 of that QEMU
+    #[arg(long, short = 'M', value_name = "TYPE")]
+    pub(crate) machine: Option<String>,
     /// Send without a return path: the source then waits for nobody
     #[arg(long)]
     pub(crate) no_return_path: bool,
+    /// The capability switchover-ack
+    #[arg(long, conflicts_with = "no_return_path")]
+    pub(crate) switchover_ack: bool,
+    /// How zero pages go: in packets (from 9.0), on main (legacy), or as full pages (none)
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) zero_page_detection: Option<ZeroPageDetection>,
+    /// Size of a target page: 4K to 64K
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "4K")]
+    pub(crate) page_size: u64,
+    /// The guest's UUID
+    #[arg(long)]
+    pub(crate) uuid: Option<uuid::Uuid>,
+    /// The capability validate-uuid: the configuration section names the UUID
+    #[arg(long, requires = "uuid")]
+    pub(crate) validate_uuid: bool,
+    /// The shape of background-snapshot: no commands, no END of ram
+    #[arg(long)]
+    pub(crate) background_snapshot: bool,
+    /// The capability postcopy-ram, on and never used
+    #[arg(long)]
+    pub(crate) postcopy_ram: bool,
+    /// virtio-mem devices with an early section
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) early_sections: u32,
+    /// Rounds, each with its FLUSH, in one section of ram
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) rounds_per_section: u32,
+    /// False ends of the stream inside device state
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) forged_tails: u32,
+    /// Sections without footers
+    #[arg(long)]
+    pub(crate) no_footers: bool,
+    /// No description of the device state at the end (suppress-vmdesc)
+    #[arg(long)]
+    pub(crate) no_vmdesc: bool,
+}
+
+/// `zero-page-detection`, as QEMU names its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ZeroPageDetection {
+    Multifd,
+    Legacy,
+    None,
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +267,12 @@ pub(crate) struct VerifyArguments {
     /// no run directory, or for B if both are; repeatable
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) block: Vec<String>,
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    let version = Version::of_machine(text)
+        .filter(|version| (Version::new(7, 2)..=Version::new(11, 1)).contains(version));
+    version.ok_or_else(|| "must be a version from 7.2 to 11.1".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

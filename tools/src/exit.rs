@@ -3,6 +3,7 @@
 use std::fmt;
 
 use landfall_receiver::error::{Family, RunError};
+use landfall_receiver::listen::ListenError;
 use landfall_receiver::receiver::StartError;
 
 /// Exit codes of all commands.
@@ -56,7 +57,9 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Host(error) => exit_of(error),
-            StartError::Listen(error) if error.is_environment() => Exit::Host,
+            StartError::Listen(
+                ListenError::Environment { .. } | ListenError::PortsTaken { .. },
+            ) => Exit::Host,
             StartError::Listen(_) | StartError::SingleChannel => Exit::Usage,
             StartError::Busy => Exit::Failed,
         };

@@ -104,8 +104,12 @@ impl Session<'_> {
     }
 
     fn announce(&self, migration: &Migration) {
-        let places: Vec<String> =
+        let mut places: Vec<String> =
             migration.socket_address.as_array().into_iter().flatten().map(place).collect();
+        if places.is_empty() {
+            // Handed over, not listened on.
+            places.clone_from(&self.arguments.uris);
+        }
         let cpus: Vec<String> = migration
             .run
             .readers

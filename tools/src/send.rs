@@ -1,20 +1,27 @@
 //! `landfall send`: the synthetic source.
 
-use landfall_bench::config::SourceConfig;
+use landfall_bench::config::{BlockConfig, SourceConfig};
+use landfall_bench::form::{VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
 use landfall_bench::send::{End, Progress, SendOptions, Target, send};
 
-use crate::cli::{SendArguments, SourceArguments};
+use crate::cli::{SendArguments, SourceArguments, ZeroPageDetection};
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
+use crate::stop;
 
 /// Sends a synthetic guest and says how it ended.
 pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
-    let mut config = config(arguments.ram, arguments.multifd, &arguments.source);
-    config.return_path = !arguments.no_return_path;
-    let plan = Plan::new(config).map_err(Failure::usage)?;
+    let plan = Plan::new(shaped(arguments)?).map_err(Failure::usage)?;
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
-    let outcome = send(&plan, &target, &SendOptions::default(), &Progress::new());
+    let options = SendOptions {
+        bytes_per_second: arguments.pace,
+        reply_timeout: arguments.reply_timeout,
+        ..SendOptions::default()
+    };
+    let stopper = options.stop.clone();
+    stop::on_signal(move || stopper.stop())?;
+    let outcome = send(&plan, &target, &options, &Progress::new());
     if !quiet {
         println!(
             "{:.2} GiB sent in {:.3} s, {:.2} GiB/s",
@@ -39,6 +46,46 @@ pub(crate) fn config(ram: u64, channels: u8, source: &SourceArguments) -> Source
     config.dirty_share = f64::from(source.dirty) / 100.0;
     config.zero_share = f64::from(source.zero) / 100.0;
     config
+}
+
+/// The guest, and the wire's shape.
+fn shaped(arguments: &SendArguments) -> Result<SourceConfig, Failure> {
+    let form = &arguments.form;
+    let mut config = config(arguments.ram, arguments.multifd, &arguments.source);
+    let machine = form.machine.clone().unwrap_or_else(|| format!("pc-q35-{}", form.speak));
+    config.speak_as(form.speak, &machine).map_err(Failure::usage)?;
+    config.page_bytes = u32::try_from(form.page_size).unwrap_or(u32::MAX);
+    config.target_page_bits = config.page_bytes != 4096;
+    config.return_path = !form.no_return_path && !form.background_snapshot;
+    config.switchover_ack = form.switchover_ack;
+    config.uuid = form.uuid.unwrap_or_default().into_bytes();
+    config.validate_uuid = form.validate_uuid;
+    config.background_snapshot = form.background_snapshot;
+    config.postcopy_advise = form.postcopy_ram;
+    config.early_sections = form.early_sections;
+    config.rounds_per_part = form.rounds_per_section;
+    config.devices.forged_tails = form.forged_tails;
+    if let Some(how) = form.zero_page_detection {
+        config.form.zero = match how {
+            ZeroPageDetection::Multifd => ZeroForm::InPackets,
+            ZeroPageDetection::Legacy => ZeroForm::OnMain,
+            ZeroPageDetection::None => ZeroForm::FullPages,
+        };
+    }
+    if form.no_footers {
+        config.form.footers = false;
+    }
+    if form.no_vmdesc {
+        config.form.vmdesc = VmdescForm::Absent;
+    }
+    if let Some(image) = &arguments.image {
+        let bytes = std::fs::metadata(image)
+            .map_err(|error| Failure::usage(format!("{}: {error}", image.display())))?;
+        let page = u64::from(config.page_bytes).max(1);
+        config.blocks = vec![BlockConfig::new("pc.ram", bytes.len().next_multiple_of(page))];
+        config.images = vec![image.clone()];
+    }
+    Ok(config)
 }
 
 /// How a source ended, for people.

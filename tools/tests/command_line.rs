@@ -112,13 +112,8 @@ fn a_dump_is_the_same_directory_and_one_flipped_byte_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
     for (name, option) in [("mapped", "--mem-path"), ("dumped", "--dump")] {
-        let destination = Destination::start(&[
-            "tcp:127.0.0.1:0",
-            "--multifd",
-            "2",
-            option,
-            &path(name),
-        ]);
+        let destination =
+            Destination::start(&["tcp:127.0.0.1:0", "--multifd", "2", option, &path(name)]);
         assert!(send(&destination.uri, &["--multifd", "2"]).status.success());
         assert_eq!(destination.end().0, Some(0), "{name}");
     }
@@ -174,7 +169,8 @@ fn wrong_command_lines_exit_with_2() {
 
 #[test]
 fn what_this_host_cannot_exits_with_3_and_the_line_that_mends_it() {
-    let pool = ["receive", "tcp:127.0.0.1:0", "--hugepages", "1G", "--pool", "8T", "--max-ram", "9T"];
+    let pool =
+        ["receive", "tcp:127.0.0.1:0", "--hugepages", "1G", "--pool", "8T", "--max-ram", "9T"];
     let output = landfall(&pool);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     let log = text(&output.stderr);
@@ -203,4 +199,51 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
     assert!(log.contains("stopped by operator"), "{log}");
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["status"], "failed");
+}
+
+#[test]
+fn every_form_of_the_synthetic_source_arrives_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    let forms: [(&str, &str, &[&str]); 10] = [
+        ("modern", "3", &[]),
+        ("7.2", "3", &["--speak", "7.2"]),
+        ("8.2", "2", &["--speak", "8.2", "--no-return-path"]),
+        ("old machine", "4", &["--speak", "10.0", "-M", "pc-q35-8.0"]),
+        ("11.1", "2", &["--speak", "11.1", "--switchover-ack", "--early-sections", "2"]),
+        ("zero on main", "2", &["--zero-page-detection", "legacy", "--rounds-per-section", "3"]),
+        ("zero in full", "1", &["--zero-page-detection", "none", "--forged-tails", "9"]),
+        ("no footers", "0", &["--speak", "7.2", "-M", "pc-i440fx-2.3"]),
+        ("snapshot", "0", &["--background-snapshot"]),
+        ("advised", "0", &["--postcopy-ram", "--zero-page-detection", "legacy"]),
+    ];
+    for (name, channels, form) in forms {
+        let destination = Destination::start(&["tcp:127.0.0.1:0", "--dump", &path(name)]);
+        let rounds: &[&str] = if name == "snapshot" { &["--rounds", "1"] } else { &[] };
+        let fixed = ["send", &destination.uri, "--ram", "16M", "--multifd", channels];
+        let sent = landfall(&[&fixed[..], rounds, form].concat());
+        assert_eq!(sent.status.code(), Some(0), "{name}: {}", text(&sent.stderr));
+        let (code, _, log) = destination.end();
+        assert_eq!(code, Some(0), "{name}: {log}");
+        if name != "snapshot" {
+            let equal = landfall(&["verify", &path("modern"), &path(name)]);
+            assert_eq!(equal.status.code(), Some(0), "{name}: {}", text(&equal.stdout));
+        }
+    }
+}
+
+#[test]
+fn an_image_arrives_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    let content: Vec<u8> = (0..5 << 20).map(|byte: u32| (byte >> 13) as u8).collect();
+    std::fs::write(path("image"), content).expect("an image");
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--mem-path", &path("run")]);
+    let arguments = ["send", &destination.uri, "--image", &path("image"), "--rounds", "1"];
+    let sent = landfall(&arguments);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    assert_eq!(destination.end().0, Some(0));
+    let file = path("run/ram/pc.ram.ram");
+    let equal = landfall(&["verify", &path("image"), &file]);
+    assert_eq!(equal.status.code(), Some(0), "{}", text(&equal.stdout));
 }

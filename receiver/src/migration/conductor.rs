@@ -1,14 +1,17 @@
 //! The main thread: walks the main stream and conducts everything else.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use landfall_pagepool::{BlockName, BlockRequest, Pool};
 
+use super::answers::{Answer, acks_once, answer_to, unsupported};
 use super::input::{Filled, Input};
-use super::main_pages::MainPages;
+use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
 use super::return_path::ReturnPath;
+use super::rounds::{Gate, Rounds, check_close, check_end, gate};
 use super::settle::{self, ChannelCount};
 use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
 use crate::error::{Family, RunError};
@@ -18,7 +21,7 @@ use crate::run::{Run, lock};
 use crate::stats::{Latencies, Round};
 use crate::status::Status;
 use crate::tcp_info;
-use crate::wire::{BlockInfo, Command, Configuration, PageBytes, Reply, SectionType};
+use crate::wire::{BlockInfo, Configuration, PageBytes, Reply, SectionType};
 
 /// Where pages go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,10 +107,9 @@ struct Walk<'run> {
     page: PageBytes,
     pages: MainPages,
     machine: Option<Box<str>>,
-    section_has_flush: bool,
-    modern: Option<bool>,
+    rounds: Rounds,
     deadline_ns: Option<u64>,
-    round: RoundStart,
+    round: Cell<RoundStart>,
 }
 
 /// Sums at the beginning of a round.
@@ -148,10 +150,9 @@ impl<'run> Walk<'run> {
             page: PageBytes::DEFAULT,
             pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
             machine: None,
-            section_has_flush: false,
-            modern: None,
+            rounds: Rounds::default(),
             deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
-            round: RoundStart { at_ns: now, ..RoundStart::default() },
+            round: Cell::new(RoundStart { at_ns: now, ..RoundStart::default() }),
         })
     }
 
@@ -171,25 +172,36 @@ impl<'run> Walk<'run> {
             let input = self.input.bytes();
             let (consumed, event) = match self.stream.step(input)? {
                 Step::Need { at_boundary } => {
-                    self.mark_pages();
+                    mark_pages(self.run, &mut self.pages);
                     return self.fill(at_boundary);
                 }
                 Step::Event { consumed, event } => (consumed, event),
             };
+            if let Some(mark) = self.rounds.on(&event) {
+                mark_pages(self.run, &mut self.pages);
+                self.settle_derived(mark.multifd)?;
+                if mark.sync_point {
+                    self.sync_point()?;
+                }
+            }
             match event {
                 Event::Page { block, offset, bytes } => {
-                    self.pages.take(self.run, block, offset, Some(bytes));
+                    self.pages.take(&placing(self.run), block, offset, Some(bytes));
                 }
-                Event::Zero { block, offset } => self.pages.take(self.run, block, offset, None),
-                Event::Header { .. } | Event::Skipped => {}
+                Event::Zero { block, offset } => {
+                    self.pages.take(&placing(self.run), block, offset, None);
+                }
+                Event::Header { .. }
+                | Event::SectionStart { .. }
+                | Event::MultifdFlush
+                | Event::RamEos { .. }
+                | Event::Skipped => {}
                 Event::Configuration(configuration) => self.configuration(*configuration),
                 Event::Command(command) => {
                     let answer = answer_to(command)?;
                     self.command(answer)?;
                 }
-                Event::SectionStart { .. } => self.section_has_flush = false,
                 Event::SectionContinue { section_type, .. } => {
-                    self.section_has_flush = false;
                     if section_type == SectionType::END {
                         self.run.phases().switchover_start.get_or_insert_with(now_ns);
                     }
@@ -200,22 +212,6 @@ impl<'run> Walk<'run> {
                 }
                 Event::CompressedPage { .. } => {
                     return Err(unsupported("compressed pages", "the capability compress"));
-                }
-                Event::MultifdFlush => {
-                    self.section_has_flush = true;
-                    self.mark_pages();
-                    self.settle_derived(true)?;
-                    self.sync_point()?;
-                }
-                Event::RamEos { .. } => {
-                    self.mark_pages();
-                    // The first section of ram tells which mark counts: a source
-                    // that flushes does so there.
-                    let modern = *self.modern.get_or_insert(self.section_has_flush);
-                    self.settle_derived(modern)?;
-                    if !modern {
-                        self.sync_point()?;
-                    }
                 }
                 Event::SectionEnd { section_type, .. } => {
                     if section_type == SectionType::END {
@@ -242,9 +238,11 @@ impl<'run> Walk<'run> {
     /// [`MainStream::step`].
     fn take_pages(&mut self) {
         let mut used = 0;
+        let mut place = None;
         let input = self.input.bytes();
         while let Some(page) = self.stream.next_page(&input[used..]) {
-            self.pages.take(self.run, page.block, page.offset, page.bytes);
+            let place = place.get_or_insert_with(|| placing(self.run));
+            self.pages.take(place, page.block, page.offset, page.bytes);
             used += page.consumed;
         }
         self.input.consume(used);
@@ -258,12 +256,7 @@ impl<'run> Walk<'run> {
                 self.check_time(at_boundary)?;
             }
             Filled::End => {
-                let end = self.stream.end_of_input()?;
-                if self.return_path.is_open() {
-                    let text = "main stream: closed by the source at the end of the migration, \
-                                before the destination could answer";
-                    return Err(RunError::new(Family::Misbehaved, text));
-                }
+                let end = check_close(&self.stream, self.return_path.is_open())?;
                 if end == End::WithoutDescription {
                     tracing::warn!("the stream has no description of the device state (vmdesc)");
                 }
@@ -371,7 +364,7 @@ impl<'run> Walk<'run> {
     }
 
     /// Derives the channel count, if that is to be done and has not been.
-    fn settle_derived(&mut self, multifd: bool) -> Result<(), RunError> {
+    fn settle_derived(&self, multifd: bool) -> Result<(), RunError> {
         if self.plan.channels == ChannelCount::Derived && self.run.sync().is_none() {
             let connections = settle::derived(self.run, multifd, self.plan.stall_ns)?;
             tracing::info!("multifd channels derived: {}", connections.len());
@@ -380,7 +373,7 @@ impl<'run> Walk<'run> {
         Ok(())
     }
 
-    fn attach(&mut self, connections: Vec<crate::door::Connection>) {
+    fn attach(&self, connections: Vec<crate::door::Connection>) {
         let last_ns = self.run.arrivals().last_ns();
         {
             let mut phases = self.run.phases();
@@ -388,27 +381,24 @@ impl<'run> Walk<'run> {
         }
         let keep = self.plan.sink == Sink::Ram;
         settle::attach(self.run, self.readers, connections, self.page, keep);
-        self.round.at_ns = now_ns();
+        self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
     }
 
     /// Waits until every channel has come to this sync point, and lets them go
     /// on.
-    fn sync_point(&mut self) -> Result<(), RunError> {
+    fn sync_point(&self) -> Result<(), RunError> {
         let sync = self.run.sync().expect("channels are known at a sync point");
-        let sync_point = sync.passed() + 1;
         let since_ns = now_ns();
-        while let Some(channel) = sync.missing(sync_point) {
-            if self.run.has_ended(channel) && sync.missing(sync_point) == Some(channel) {
-                let text = format!(
-                    "channel {channel}: closed by the source before SYNC {sync_point} of the \
-                     migration"
-                );
-                return Err(RunError::new(Family::Misbehaved, text));
+        let sync_point = loop {
+            match gate(sync, |channel| self.run.has_ended(channel))? {
+                Gate::Open(sync_point) => break sync_point,
+                Gate::Closed(sync_point) => {
+                    settle::wait(self.run, TICK_MS)?;
+                    self.check_time(true)?;
+                    self.check_sync_stall(sync_point, since_ns)?;
+                }
             }
-            settle::wait(self.run, TICK_MS)?;
-            self.check_time(true)?;
-            self.check_sync_stall(sync_point, since_ns)?;
-        }
+        };
         let now = now_ns();
         let waited_ns = now - since_ns;
         self.run.main.sync_wait_ns.add(waited_ns);
@@ -443,7 +433,7 @@ impl<'run> Walk<'run> {
         Err(RunError::new(Family::Misbehaved, text))
     }
 
-    fn note_round(&mut self, now: u64, sync_wait_ns: u64) {
+    fn note_round(&self, now: u64, sync_wait_ns: u64) {
         let main = &self.run.main;
         let mut end = RoundStart {
             at_ns: now,
@@ -456,7 +446,7 @@ impl<'run> Walk<'run> {
             end.zero += channel.counters.zero.get();
             end.wire_bytes += channel.counters.wire_bytes.get();
         }
-        let start = std::mem::replace(&mut self.round, end);
+        let start = self.round.replace(end);
         let mut rounds = lock(&self.run.rounds);
         if rounds.len() < ROUNDS_MAX {
             rounds.push(Round {
@@ -469,31 +459,12 @@ impl<'run> Walk<'run> {
         }
     }
 
-    fn mark_pages(&mut self) {
-        if self.run.sync().is_some() {
-            self.pages.mark(self.run);
-        }
-    }
-
     fn finish(mut self) -> Result<(), RunError> {
         self.run.phases().device_state_done = Some(now_ns());
-        let Some(sync) = self.run.sync() else {
-            let text = "main stream: the migration ended without any RAM";
-            return Err(RunError::new(Family::Misbehaved, text));
-        };
-        let passed = sync.passed();
-        for channel in 0..sync.channels() {
-            let reached = sync.reached(channel);
-            if reached != passed {
-                let text = format!(
-                    "channel {channel}: {reached} SYNC packets, but main had {passed} sync points"
-                );
-                return Err(RunError::new(Family::Misbehaved, text));
-            }
-        }
+        check_end(self.run.sync())?;
         self.received.device_state = self.stream.take_device_state();
         self.received.machine = self.machine.take();
-        self.received.modern_sync = self.modern == Some(true);
+        self.received.modern_sync = self.rounds.is_modern();
         self.received.return_path = self.return_path.is_open();
         if !self.run.finish() {
             return settle::check(self.run);
@@ -510,30 +481,16 @@ impl<'run> Walk<'run> {
     }
 }
 
-/// What a command asks of us.
-enum Answer {
-    OpenReturnPath,
-    Pong(u32),
-    SwitchoverStart,
-    Advised,
-    Nothing,
+/// Where main's pages go. The channels are known: [`Rounds::on`] asks for them
+/// before the first page.
+fn placing(run: &Run) -> Placing<'_> {
+    let ram = run.ram().expect("RAM is known before pages");
+    Placing { ram, main: &run.main, blocks: run.main_blocks() }
 }
 
-fn answer_to(command: Command<'_>) -> Result<Answer, RunError> {
-    let postcopy = || unsupported("postcopy", "the capability postcopy-ram, or do not start it");
-    match command {
-        Command::OpenReturnPath => Ok(Answer::OpenReturnPath),
-        Command::Ping(value) => Ok(Answer::Pong(value)),
-        Command::SwitchoverStart => Ok(Answer::SwitchoverStart),
-        Command::PostcopyAdvise(Some(_)) => Ok(Answer::Advised),
-        Command::PostcopyAdvise(None) => Ok(Answer::Nothing),
-        Command::EnableColo => Err(unsupported("COLO", "the capability x-colo")),
-        Command::PostcopyListen
-        | Command::PostcopyRun
-        | Command::PostcopyRamDiscard(_)
-        | Command::Packaged(_)
-        | Command::PostcopyResume
-        | Command::RecvBitmap(_) => Err(postcopy()),
+fn mark_pages(run: &Run, pages: &mut MainPages) {
+    if !pages.is_empty() {
+        pages.mark(&placing(run));
     }
 }
 
@@ -548,29 +505,8 @@ fn set_active(run: &Run, plan: &Plan) {
     (plan.observer)(Status::Active);
 }
 
-fn unsupported(what: &str, turn_off: &str) -> RunError {
-    RunError::new(
-        Family::Unsupported,
-        format!("{what} cannot be received: turn off {turn_off} on the source"),
-    )
-}
-
 fn page_shift(page: PageBytes) -> u32 {
     page.get().trailing_zeros()
-}
-
-/// True if a source of this machine type takes exactly one SWITCHOVER_ACK for
-/// the whole migration: up to 11.0. From 11.1 on it counts devices, and an ACK
-/// too many is fatal to it (`migration/migration.c`).
-fn acks_once(machine: Option<&str>) -> bool {
-    let version = machine.and_then(|name| name.rsplit_once('-')).map(|(_, version)| version);
-    let Some((major, minor)) = version.and_then(|version| version.split_once('.')) else {
-        return true;
-    };
-    match (major.parse::<u32>(), minor.parse::<u32>()) {
-        (Ok(major), Ok(minor)) => (major, minor) <= (11, 0),
-        _ => true,
-    }
 }
 
 /// SHUT: the destination has taken the guest.
@@ -584,22 +520,3 @@ const GRACE_NS: u64 = 50 * NS_PER_MS;
 const GRACE_POLL_MS: u16 = 5;
 /// Rounds that are kept for the report; later ones are only in the sums.
 const ROUNDS_MAX: usize = 10_000;
-
-#[cfg(test)]
-mod tests {
-    use super::acks_once;
-
-    #[test]
-    fn one_switchover_ack_goes_to_machines_up_to_11_0() {
-        for (machine, once) in [
-            ("pc-q35-10.0", true),
-            ("pc-q35-11.0", true),
-            ("pc-q35-11.1", false),
-            ("pc-i440fx-7.2", true),
-            ("virt-12.0", false),
-            ("microvm", true),
-        ] {
-            assert_eq!(acks_once(Some(machine)), once, "{machine}");
-        }
-    }
-}

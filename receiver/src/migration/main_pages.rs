@@ -1,11 +1,23 @@
 //! Pages that come on the main stream: placed one by one, counted in batches.
 
-use landfall_pagepool::ZeroOutcome;
+use landfall_pagepool::{RamBlocks, ZeroOutcome};
 
-use crate::run::Run;
+use crate::stats::{BlockCounters, MainCounters};
+
+/// Where pages of the main stream go, and what counts them.
+#[derive(Clone, Copy, Debug)]
+pub struct Placing<'a> {
+    /// Guest RAM.
+    pub ram: &'a RamBlocks,
+    /// Of the main stream.
+    pub main: &'a MainCounters,
+    /// Of the thread that walks it, one for each RAM block.
+    pub blocks: &'a [BlockCounters],
+}
 
 /// Pages of one block that are in their place but not yet marked received.
-pub(super) struct MainPages {
+#[derive(Debug)]
+pub struct MainPages {
     block: usize,
     pages: Vec<u64>,
     zero: u64,
@@ -18,19 +30,19 @@ pub(super) struct MainPages {
 impl MainPages {
     /// Nothing yet; pages are `1 << page_shift` bytes. Without `keep` content
     /// is dropped.
-    pub(super) fn new(page_shift: u32, keep: bool) -> Self {
+    pub fn new(page_shift: u32, keep: bool) -> Self {
         let pages = Vec::with_capacity(BATCH);
         Self { block: 0, pages, zero: 0, zero_written: 0, zero_sent_full: 0, page_shift, keep }
     }
 
     /// Puts a page into its place: its `bytes`, or zero.
     #[inline]
-    pub(super) fn take(&mut self, run: &Run, block: usize, offset: u64, bytes: Option<&[u8]>) {
+    pub fn take(&mut self, placing: &Placing<'_>, block: usize, offset: u64, bytes: Option<&[u8]>) {
         if self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty()) {
-            self.mark(run);
+            self.mark(placing);
         }
         let page = offset >> self.page_shift;
-        let memory = &run.ram().expect("the parser knows the blocks")[block];
+        let memory = &placing.ram[block];
         match bytes {
             Some(bytes) if self.keep => {
                 memory.lend(page..page + 1);
@@ -49,14 +61,14 @@ impl MainPages {
     }
 
     /// Marks the batch received and counts it.
-    pub(super) fn mark(&mut self, run: &Run) {
+    pub fn mark(&mut self, placing: &Placing<'_>) {
         if self.pages.is_empty() {
             return;
         }
-        let (ram, main) = (run.ram().expect("RAM is known before pages"), &run.main);
+        let Placing { ram, main, blocks } = placing;
         let normal = self.pages.len() as u64 - self.zero;
         let unique = ram[self.block].mark_received(self.pages.iter().copied());
-        let counters = &run.main_blocks()[self.block];
+        let counters = &blocks[self.block];
         counters.unique.add(unique);
         counters.normal.add(normal);
         counters.zero.add(self.zero);
@@ -66,6 +78,11 @@ impl MainPages {
         main.zero.add(self.zero);
         self.pages.clear();
         (self.zero, self.zero_written, self.zero_sent_full) = (0, 0, 0);
+    }
+
+    /// True if nothing waits to be marked.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
     }
 }
 

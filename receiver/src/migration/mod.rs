@@ -4,13 +4,16 @@
 //! hands channels to readers, keeps the sync points, answers on the return path
 //! and ends the run.
 
+pub mod answers;
 mod conductor;
 mod input;
 mod main_pages;
 mod outcome;
 mod return_path;
+pub mod rounds;
 mod settle;
 
 pub use conductor::{Conductor, Plan, Sink};
+pub use main_pages::{MainPages, Placing};
 pub use outcome::{Ended, Received};
 pub use settle::ChannelCount;

@@ -66,7 +66,8 @@ pub(super) fn main_stream(run: &Run) -> Result<Connection, RunError> {
 pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
     loop {
-        if let Some(ours) = decide(run, usize::from(count))? {
+        let decided = run.arrivals().decide(usize::from(count))?;
+        if let Some(ours) = ours(run, decided) {
             return Ok(ours);
         }
         if now_ns() - since_ns > stall_ns {
@@ -95,19 +96,18 @@ pub(super) fn derived(
 ) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
     loop {
-        let (whole, contiguous, here) = {
-            let arrivals = run.arrivals();
-            (arrivals.is_whole(), arrivals.contiguous(), arrivals.waiting().count())
-        };
         let quiet_ns = now_ns().saturating_sub(run.door_busy_ns.load(Relaxed));
-        let enough = whole || (here == 0 && !multifd);
-        if enough
-            && quiet_ns >= QUIET_NS
-            && let Some(ours) = decide(run, contiguous)?
-        {
-            return Ok(ours);
+        if quiet_ns >= QUIET_NS {
+            let decided = run.arrivals().derive(multifd)?;
+            if let Some(ours) = ours(run, decided) {
+                return Ok(ours);
+            }
         }
         if now_ns() - since_ns > stall_ns {
+            let (contiguous, here) = {
+                let arrivals = run.arrivals();
+                (arrivals.contiguous(), arrivals.waiting().count())
+            };
             let text = format!(
                 "multifd channel {contiguous} is missing after {} s, {here} channels connected",
                 stall_ns / NS_PER_S
@@ -118,12 +118,13 @@ pub(super) fn derived(
     }
 }
 
-fn decide(run: &Run, count: usize) -> Result<Option<Vec<Connection>>, RunError> {
-    let Some((ours, strays)) = run.arrivals().decide(count)? else { return Ok(None) };
+/// The run's own connections; the others are refused.
+fn ours(run: &Run, decided: Option<(Vec<Connection>, Vec<Connection>)>) -> Option<Vec<Connection>> {
+    let (ours, strays) = decided?;
     for stray in strays {
         run.stray(&stray.peer, "its Init has another UUID than this run");
     }
-    Ok(Some(ours))
+    Some(ours)
 }
 
 /// The source's UUID is known from the configuration section.

@@ -43,6 +43,8 @@ impl RingFeatures {
         let plain = IoUring::new(PROBE_ENTRIES).map_err(missing)?;
         let mut probe = Probe::new();
         plain.submitter().register_probe(&mut probe).map_err(missing)?;
+        // A filter may forbid one call of the three alone.
+        plain.submit().map_err(missing)?;
         for (code, name) in REQUIRED {
             if !probe.is_supported(code) {
                 let text =

@@ -10,7 +10,7 @@ use super::{
 ///
 /// # Panics
 ///
-/// If a parser panics or lets something through that §12 of the wire format
+/// If a parser panics or lets something through that the checks of docs/wire-format.md
 /// forbids.
 pub fn packets(bytes: &[u8]) {
     let page = PageBytes::DEFAULT;

@@ -13,7 +13,7 @@ use landfall_receiver::migration::Sink;
 use landfall_receiver::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
 use landfall_receiver::status::Status;
 
-use super::source::{PONG, SHUT_0, SHUT_1, Script, Source, To};
+use super::source::{PONG, SHUT_0, SHUT_1, Script, Source};
 
 /// A receiver that is alone in the process as long as this lives, so that
 /// threads and descriptors can be counted.
@@ -103,6 +103,10 @@ impl Host {
         let error = migration.wait().error.clone().unwrap_or_else(|| panic!("{label}: completed"));
         assert_eq!(*migration.run.status(), Status::Failed, "{label}");
         assert!(error.family != Family::Stopped && !error.text.is_empty(), "{label}: {error:?}");
+        // Its counters stay, and what RAM it got.
+        let run = &migration.run;
+        assert!(run.main.wire_bytes.get() >= 4, "{label}: counters are lost");
+        assert_eq!(run.ram().is_some(), migration.wait().received.ram.is_some(), "{label}");
         if let Some(mut source) = source {
             assert!(source.is_let_go(), "{label}: a connection is still open after {error}");
         }
@@ -194,11 +198,6 @@ impl Census {
         }
         census
     }
-}
-
-/// The last bytes of main alone, to let a run end.
-pub(crate) fn from_step(script: &Script, step: usize) -> &[(To, Vec<u8>)] {
-    &script.steps[step..]
 }
 
 pub(crate) const CHANNELS: usize = 2;

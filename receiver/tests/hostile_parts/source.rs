@@ -127,7 +127,7 @@ impl Source {
     /// True once the receiver has closed every connection.
     pub(crate) fn is_let_go(&mut self) -> bool {
         let Self { main, channels } = self;
-        std::iter::once(main).chain(channels).all(|socket| is_closed(socket))
+        std::iter::once(main).chain(channels).all(is_closed)
     }
 
     /// Says on one stream that nothing more comes.
