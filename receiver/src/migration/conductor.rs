@@ -207,8 +207,14 @@ impl<'run> Walk<'run> {
                     }
                 }
                 Event::RamBlocks(blocks) => self.ram_blocks(&blocks)?,
-                Event::Xbzrle { .. } => {
-                    return Err(unsupported("XBZRLE pages", "the capability xbzrle"));
+                Event::Xbzrle { block, offset, encoded } => {
+                    self.pages.patch(&placing(self.run), block, offset, encoded).map_err(
+                        |error| {
+                            let at = self.stream.position();
+                            let text = format!("main stream, before byte {at}, ram: {error}");
+                            RunError::new(Family::Malformed, text)
+                        },
+                    )?;
                 }
                 Event::CompressedPage { .. } => {
                     return Err(unsupported("compressed pages", "the capability compress"));

@@ -3,6 +3,8 @@
 use landfall_pagepool::{RamBlocks, ZeroOutcome};
 
 use crate::stats::{BlockCounters, MainCounters};
+use crate::wire::WireError;
+use crate::wire::xbzrle::Patches;
 
 /// Where pages of the main stream go, and what counts them.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +40,7 @@ impl MainPages {
     /// Puts a page into its place: its `bytes`, or zero.
     #[inline]
     pub fn take(&mut self, placing: &Placing<'_>, block: usize, offset: u64, bytes: Option<&[u8]>) {
-        if self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty()) {
-            self.mark(placing);
-        }
+        self.make_room(placing, block);
         let page = offset >> self.page_shift;
         let memory = &placing.ram[block];
         match bytes {
@@ -58,6 +58,41 @@ impl MainPages {
         }
         self.block = block;
         self.pages.push(page);
+    }
+
+    /// Changes a page as an XBZRLE record says, in its place: only the changed
+    /// bytes are copied.
+    ///
+    /// # Errors
+    /// The record is no XBZRLE of one page. What stood before the wrong run may
+    /// have been written.
+    pub fn patch(
+        &mut self,
+        placing: &Placing<'_>,
+        block: usize,
+        offset: u64,
+        encoded: &[u8],
+    ) -> Result<(), WireError> {
+        self.make_room(placing, block);
+        let page = offset >> self.page_shift;
+        let memory = &placing.ram[block];
+        memory.lend(page..page + 1);
+        for patch in Patches::new(encoded, 1 << self.page_shift) {
+            let patch = patch?;
+            if self.keep {
+                memory.write(offset + patch.at as u64, patch.bytes);
+            }
+        }
+        placing.main.xbzrle.add(1);
+        self.block = block;
+        self.pages.push(page);
+        Ok(())
+    }
+
+    fn make_room(&mut self, placing: &Placing<'_>, block: usize) {
+        if self.pages.len() == BATCH || (self.block != block && !self.pages.is_empty()) {
+            self.mark(placing);
+        }
     }
 
     /// Marks the batch received and counts it.

@@ -34,6 +34,7 @@ mod reader;
 mod return_path;
 mod section;
 pub mod vmdesc;
+pub mod xbzrle;
 
 pub use command::{Command, CommandId, PostcopyAdvise};
 pub use configuration::{Capabilities, Configuration};
