@@ -112,6 +112,12 @@ impl<C> Arrivals<C> {
         self.main.take()
     }
 
+    /// The run has ended: whoever still waits for it is let go.
+    pub fn let_go(&mut self) {
+        self.main = None;
+        self.inits.clear();
+    }
+
     /// True once a main stream has come.
     pub fn has_main(&self) -> bool {
         self.main_came

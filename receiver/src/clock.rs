@@ -17,6 +17,11 @@ pub fn ns_of(clock: ClockId) -> Option<u64> {
     Some(time.tv_sec().cast_unsigned() * NS_PER_S + time.tv_nsec().cast_unsigned())
 }
 
+/// Nanoseconds as seconds for a message, to the millisecond.
+pub fn seconds(ns: u64) -> f64 {
+    (ns / NS_PER_MS) as f64 / 1e3
+}
+
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
 /// Nanoseconds in a millisecond.

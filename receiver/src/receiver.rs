@@ -350,6 +350,7 @@ impl Receiver {
                 let run = &migration.run;
                 run.stop();
                 door.join().expect("the door does not panic");
+                run.arrivals().let_go();
                 if let Ok(pool) = pool.try_lock() {
                     *lock(&migration.memory) = pool.report();
                 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::clock::NS_PER_S;
+use crate::clock::{NS_PER_S, seconds};
 use crate::error::{Family, RunError};
 use crate::run::{Run, lock};
 use crate::stats::ChannelPhase;
@@ -57,8 +57,8 @@ impl Watchdog {
                      (--stall-timeout {})",
                     channel.counters.packets.get(),
                     channel.counters.wire_bytes.get(),
-                    silent_ns / NS_PER_S,
-                    self.stall_ns / NS_PER_S,
+                    seconds(silent_ns),
+                    seconds(self.stall_ns),
                 );
                 return Err(RunError::new(Family::Misbehaved, text));
             }
@@ -67,8 +67,8 @@ impl Watchdog {
         if let Some(idle_ns) = self.idle_ns.filter(|&idle| newest_ns > 0 && silent_ns > idle) {
             let text = format!(
                 "nothing came on any channel for {} s (--idle-timeout {})",
-                silent_ns / NS_PER_S,
-                idle_ns / NS_PER_S
+                seconds(silent_ns),
+                seconds(idle_ns)
             );
             return Err(RunError::new(Family::Misbehaved, text));
         }

@@ -158,8 +158,8 @@ fn what_is_wrong_is_told_and_the_next_run_completes() {
         (Malformed, "", of_main(part(item(0x1000 | PAGE | ZERO)))),
         (Misbehaved, "continues", of_main(part(item(PAGE | CONTINUE)))),
         (
-            Unsupported,
-            "xbzrle",
+            Malformed,
+            "xbzrle changed run",
             of_main(part([item(XBZRLE), vec![3], b"mem\x01\0\x01\0".to_vec()].concat())),
         ),
         (Unsupported, "x-colo", of_main(command(8, &[]))),

@@ -187,7 +187,6 @@ impl StreamError {
         match self.0.fault {
             StreamFault::Wire(_)
             | StreamFault::Description(_)
-            | StreamFault::Truncated
             | StreamFault::RecordType { .. }
             | StreamFault::PageOutside { .. }
             | StreamFault::UnknownBlock { .. }
@@ -197,7 +196,8 @@ impl StreamError {
             | StreamFault::NoBlocks
             | StreamFault::FooterId { .. }
             | StreamFault::FooterMissing { .. } => Family::Malformed,
-            StreamFault::NoPreviousBlock
+            StreamFault::Truncated
+            | StreamFault::NoPreviousBlock
             | StreamFault::BlocksAgain
             | StreamFault::BlocksMissing
             | StreamFault::SectionTwice { .. }

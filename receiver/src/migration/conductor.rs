@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use landfall_pagepool::{BlockName, BlockRequest, Pool};
 
-use super::answers::{Answer, acks_once, answer_to, unsupported};
+use super::answers::{Answer, acks_once, answer_to};
 use super::input::{Filled, Input};
 use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
 use super::return_path::ReturnPath;
 use super::rounds::{Gate, Rounds, check_close, check_end, gate};
 use super::settle::{self, ChannelCount};
-use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
+use crate::clock::{NS_PER_MS, now_ns, seconds};
 use crate::error::{Family, RunError};
+use crate::inflate::PageInflate;
 use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
 use crate::reader::{Reader, cpu_use};
 use crate::run::{Run, lock};
@@ -106,6 +107,7 @@ struct Walk<'run> {
     return_path: ReturnPath,
     page: PageBytes,
     pages: MainPages,
+    inflate: PageInflate,
     machine: Option<Box<str>>,
     rounds: Rounds,
     deadline_ns: Option<u64>,
@@ -149,6 +151,7 @@ impl<'run> Walk<'run> {
             return_path: ReturnPath::new(connection.fd),
             page: PageBytes::DEFAULT,
             pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
+            inflate: PageInflate::default(),
             machine: None,
             rounds: Rounds::default(),
             deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
@@ -208,16 +211,13 @@ impl<'run> Walk<'run> {
                 }
                 Event::RamBlocks(blocks) => self.ram_blocks(&blocks)?,
                 Event::Xbzrle { block, offset, encoded } => {
-                    self.pages.patch(&placing(self.run), block, offset, encoded).map_err(
-                        |error| {
-                            let at = self.stream.position();
-                            let text = format!("main stream, before byte {at}, ram: {error}");
-                            RunError::new(Family::Malformed, text)
-                        },
-                    )?;
+                    let patched = self.pages.patch(&placing(self.run), block, offset, encoded);
+                    patched.map_err(|error| malformed_page(&self.stream, &error))?;
                 }
-                Event::CompressedPage { .. } => {
-                    return Err(unsupported("compressed pages", "the capability compress"));
+                Event::CompressedPage { block, offset, encoded } => {
+                    let page = self.inflate.page(encoded, self.page.as_usize());
+                    let page = page.map_err(|error| malformed_page(&self.stream, &error))?;
+                    self.pages.take(&placing(self.run), block, offset, Some(page));
                 }
                 Event::SectionEnd { section_type, .. } => {
                     if section_type == SectionType::END {
@@ -286,20 +286,23 @@ impl<'run> Walk<'run> {
     fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
         let now = now_ns();
         if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
-            let text = format!("the run took longer than {} s (--max-time)", limit / NS_PER_S);
+            let text = format!("the run took longer than {} s (--max-time)", seconds(limit));
             return Err(RunError::new(Family::Misbehaved, text));
         }
         let silent_ns = now - self.run.main.last_activity_ns.get();
         if !at_boundary && silent_ns > self.plan.stall_ns {
             // In the device state the parser knows what is missing.
-            if self.stream.in_device_state() {
-                self.stream.end_of_input()?;
+            let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
+            if let Some(Err(error)) = missing
+                && !error.is_truncated()
+            {
+                return Err(error.into());
             }
             let text = format!(
                 "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
                 self.run.main.wire_bytes.get(),
-                silent_ns / NS_PER_S,
-                self.plan.stall_ns / NS_PER_S
+                seconds(silent_ns),
+                seconds(self.plan.stall_ns)
             );
             return Err(RunError::new(Family::Misbehaved, text));
         }
@@ -433,8 +436,8 @@ impl<'run> Walk<'run> {
             "sync point {sync_point}: channels {} have not sent their SYNC, and nothing came on \
              any channel for {} s (--stall-timeout {})",
             missing.join(", "),
-            silent_ns / NS_PER_S,
-            self.plan.stall_ns / NS_PER_S
+            seconds(silent_ns),
+            seconds(self.plan.stall_ns)
         );
         Err(RunError::new(Family::Misbehaved, text))
     }
@@ -498,6 +501,11 @@ fn mark_pages(run: &Run, pages: &mut MainPages) {
     if !pages.is_empty() {
         pages.mark(&placing(run));
     }
+}
+
+fn malformed_page(stream: &MainStream, error: &dyn std::error::Error) -> RunError {
+    let at = stream.position();
+    RunError::new(Family::Malformed, format!("main stream, before byte {at}, ram: {error}"))
 }
 
 fn set_active(run: &Run, plan: &Plan) {

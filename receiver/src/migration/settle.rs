@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
 use crate::channel::ChannelId;
-use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
+use crate::clock::{NS_PER_MS, now_ns, seconds};
 use crate::door::Connection;
 use crate::error::{Family, RunError};
 use crate::reader::{Attach, Discard, Order, Reader};
@@ -75,7 +75,7 @@ pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Conn
             let text = format!(
                 "{here} of {count} multifd channels connected after {} s: set multifd-channels to \
                  the source's value",
-                stall_ns / NS_PER_S
+                seconds(stall_ns)
             );
             return Err(RunError::new(Family::Misbehaved, text));
         }
@@ -110,7 +110,7 @@ pub(super) fn derived(
             };
             let text = format!(
                 "multifd channel {contiguous} is missing after {} s, {here} channels connected",
-                stall_ns / NS_PER_S
+                seconds(stall_ns)
             );
             return Err(RunError::new(Family::Misbehaved, text));
         }
