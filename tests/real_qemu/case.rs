@@ -78,6 +78,8 @@ pub(crate) enum Extra {
     ValidateUuid,
     /// The capability `pause-before-switchover`: silence at a record boundary.
     PauseBeforeSwitchover,
+    /// The capability `xbzrle`: pages sent again come as what has changed.
+    Xbzrle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,8 @@ fn is_allowed(row: &Partial) -> bool {
         || both(old_board, extra.map(|e| e == Extra::VirtioMem))
         || both(no_configuration, extra.map(|e| e == Extra::ValidateUuid))
         || both(extra.map(|e| e == Extra::ValidateUuid), uuid.map(|on| !on))
+        // From 9.0 on these two exclude each other.
+        || both(multifd, extra.map(|e| e == Extra::Xbzrle))
         // Nothing is to be configured without multifd, and over QMP the count
         // is always configured: the parameter has a default.
         || both(multifd.map(|on| !on), derived.map(|d| !d))
@@ -229,12 +233,13 @@ const MEMORIES: [Memory; 5] =
     [Memory::File, Memory::Base, Memory::Transparent, Memory::Huge, Memory::HugePool];
 const GUESTS: [Guest; 2] = [Guest::Paused, Guest::Running];
 const CONTROLS: [Control; 2] = [Control::CommandLine, Control::Qmp];
-const EXTRAS: [Extra; 5] = [
+const EXTRAS: [Extra; 6] = [
     Extra::Plain,
     Extra::VirtioMem,
     Extra::SwitchoverAck,
     Extra::ValidateUuid,
     Extra::PauseBeforeSwitchover,
+    Extra::Xbzrle,
 ];
 
 /// How many values each dimension has, in the order of the indices below.

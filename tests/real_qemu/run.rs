@@ -156,9 +156,12 @@ fn compare_counts(
     }
     let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
     // What a source calls normal leaves XBZRLE pages out.
-    let normal = moved.normal
-        + report["pages"]["xbzrle-pages"].as_u64().unwrap_or(0)
-        + uncounted_repeats(case, moved, report)?;
+    let xbzrle = report["pages"]["xbzrle-pages"].as_u64().unwrap_or(0);
+    let is_due = case.extra == Extra::Xbzrle && case.guest == Guest::Running;
+    if is_due != (xbzrle > 0) {
+        return Err(format!("{xbzrle} XBZRLE pages in the report"));
+    }
+    let normal = moved.normal + xbzrle + uncounted_repeats(case, moved, report)?;
     let mut expected = vec![
         ("/query-migrate/ram/normal", normal),
         ("/query-migrate/ram/duplicate", moved.duplicate),

@@ -166,6 +166,7 @@ impl Source {
             Extra::Plain | Extra::VirtioMem => {}
             Extra::SwitchoverAck => capabilities.push("switchover-ack"),
             Extra::ValidateUuid => capabilities.push("validate-uuid"),
+            Extra::Xbzrle => capabilities.push("xbzrle"),
             Extra::PauseBeforeSwitchover => capabilities.push("pause-before-switchover"),
         }
         self.qmp.enable(&capabilities)?;

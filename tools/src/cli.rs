@@ -116,7 +116,7 @@ pub(crate) struct HostArguments {
     /// Which pages to use: auto takes the best there is and says what it got; 1G, 2M, thp, off
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) hugepages: Hugepages,
-    /// NUMA nodes of guest memory: NODE[,NODE], interleave, or local
+    /// NUMA nodes of guest memory: NODE or NODE,NODE, interleave, or local
     #[arg(long, value_name = "NODES", default_value = "local")]
     pub(crate) numa: Numa,
     /// Refuse guests with more RAM; without it 90 % of available memory and free hugepages
