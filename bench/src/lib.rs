@@ -4,8 +4,9 @@
 //! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
 //! sockets, [`mod@verify`] checks what arrived against the seed.
 //!
-//! Nothing here knows the receiver: encoders are written from the wire's tables and golden bytes,
-//! so that a mistake in one is not repeated in the other.
+//! Of these, nothing knows the receiver: encoders are written from the wire's tables and golden
+//! bytes, so that a mistake in one is not repeated in the other. Only [`simulation`] does: it brings
+//! both together, in memory.
 
 pub mod ceiling;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod script;
 pub mod send;
 pub mod sent;
+pub mod simulation;
 pub mod verify;
 
 pub use config::{BlockConfig, ConfigError, DeviceConfig, SourceConfig};

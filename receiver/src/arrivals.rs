@@ -125,29 +125,36 @@ impl<C> Arrivals<C> {
 
     /// The largest number of ids from 0 without a gap under one UUID.
     pub fn contiguous(&self) -> usize {
-        self.best()
-            .map_or(0, |(_, ids)| ids.iter().zip(0u8..).take_while(|(id, n)| *id == n).count())
+        self.best(contiguous).map_or(0, |(_, ids)| contiguous(&ids))
     }
 
-    /// True if some UUID has exactly the ids 0 to n - 1, n at least 1.
+    /// True if some UUID has exactly the ids 0 to n - 1, n at least 1, and no
+    /// other has more of them.
     pub fn is_whole(&self) -> bool {
-        self.best().is_some_and(|(_, ids)| ids.iter().zip(0u8..).all(|(id, n)| *id == n))
+        self.best(contiguous).is_some_and(|(_, ids)| contiguous(&ids) == ids.len())
     }
 
     /// The channels 0 to `count` - 1 in order of id, if all have come: from now
     /// on these are the run's. Also returned: the strays among the others.
     ///
+    /// As long as nobody knows the UUID, a stranger's id may be anything: it
+    /// counts only with ids that a run of `count` channels has.
+    ///
     /// # Errors
     /// Misbehaved: an id twice, or one that is not below `count`.
     #[expect(clippy::type_complexity, reason = "ours and theirs")]
     pub fn decide(&mut self, count: usize) -> Result<Option<(Vec<C>, Vec<C>)>, RunError> {
-        let Some((uuid, ids)) = self.best() else {
+        let fit = |ids: &[u8]| ids.iter().filter(|&&id| usize::from(id) < count).count();
+        let Some((uuid, ids)) = self.best(fit) else {
             if count == 0 {
                 self.decided = Some(Decided { uuid: self.uuid, count });
                 return Ok(Some((Vec::new(), Vec::new())));
             }
             return Ok(None);
         };
+        if count > 0 && fit(&ids) == 0 {
+            return Ok(None);
+        }
         if let Some(&id) = ids.iter().find(|&&id| usize::from(id) >= count) {
             return Err(too_many(id, count));
         }
@@ -177,8 +184,9 @@ impl<C> Arrivals<C> {
         if enough { self.decide(self.contiguous()) } else { Ok(None) }
     }
 
-    /// The UUID with the most distinct ids, and its ids sorted.
-    fn best(&self) -> Option<(Uuid, Vec<u8>)> {
+    /// The UUID whose ids have the highest rank, or of equals the most, and its
+    /// ids sorted.
+    fn best(&self, rank: impl Fn(&[u8]) -> usize) -> Option<(Uuid, Vec<u8>)> {
         let mut uuids: Vec<Uuid> = self.inits.iter().map(|(init, _)| init.uuid).collect();
         uuids.sort_unstable();
         uuids.dedup();
@@ -190,7 +198,7 @@ impl<C> Arrivals<C> {
                 ids.sort_unstable();
                 (uuid, ids)
             })
-            .max_by_key(|(_, ids)| ids.len())
+            .max_by_key(|(_, ids)| (rank(ids), ids.len()))
     }
 
     fn take_out(&mut self, theirs: impl Fn(&Init) -> bool) -> Vec<C> {
@@ -201,6 +209,11 @@ impl<C> Arrivals<C> {
     }
 }
 
+/// How many of the sorted ids are 0, 1, 2 and so on.
+fn contiguous(ids: &[u8]) -> usize {
+    ids.iter().zip(0..CHANNELS_MAX).take_while(|(id, n)| *id == n).count()
+}
+
 fn too_many(id: u8, count: usize) -> RunError {
     let text = format!(
         "a multifd channel has id {id}, but the channel count is {count}: set multifd-channels to \
@@ -208,6 +221,9 @@ fn too_many(id: u8, count: usize) -> RunError {
     );
     RunError::new(Family::Misbehaved, text)
 }
+
+/// Channels that a run may have: ids 0 to 254 (`multifd-channels`, 1 to 255).
+const CHANNELS_MAX: u8 = 255;
 
 /// Channels that may wait for their run at once: four full sets.
 const INITS_MAX: usize = 1020;
@@ -278,6 +294,26 @@ mod tests {
         assert_eq!(arrivals(&[(7, 1)]).derive(false).unwrap(), None);
         let (ours, _) = arrivals(&[(7, 1), (7, 0)]).derive(true).unwrap().unwrap();
         assert_eq!(ours, [(7, 0), (7, 1)]);
+    }
+
+    #[test]
+    fn strangers_whose_ids_do_not_fit_are_waited_out() {
+        let mut configured = arrivals(&[(9, 2), (8, 0)]);
+        assert_eq!(configured.decide(2).unwrap(), None);
+        configured.add_channel(init(7, 1), (7, 1), 0);
+        configured.add_channel(init(7, 0), (7, 0), 0);
+        let (ours, strays) = configured.decide(2).unwrap().unwrap();
+        assert_eq!((ours.len(), strays.len()), (2, 2));
+        let mut derived = arrivals(&[(9, 5), (9, 6), (9, 7), (7, 1), (7, 0)]);
+        assert_eq!(derived.derive(true).unwrap().unwrap().0, [(7, 0), (7, 1)]);
+    }
+
+    #[test]
+    fn id_255_is_too_large_for_any_run() {
+        let all: Vec<(u128, u8)> = (0..=255).map(|id| (7, id)).collect();
+        let error = arrivals(&all).derive(true).unwrap_err();
+        assert!(error.text.contains("id 255, but the channel count is 255"), "{error}");
+        assert_eq!(arrivals(&all[..255]).derive(true).unwrap().unwrap().0.len(), 255);
     }
 
     #[test]

@@ -34,7 +34,12 @@ impl Rounds {
             }
             // Pages before the first sync point are not what QEMU sends, but
             // they too must be counted somewhere.
-            Event::Page { .. } | Event::Zero { .. } if self.modern.is_none() => {
+            Event::Page { .. }
+            | Event::Zero { .. }
+            | Event::Xbzrle { .. }
+            | Event::CompressedPage { .. }
+                if self.modern.is_none() =>
+            {
                 Some(Mark { multifd: self.section_has_flush, sync_point: false })
             }
             Event::MultifdFlush => {
@@ -156,11 +161,20 @@ mod tests {
     #[test]
     fn a_page_before_the_first_sync_point_asks_for_the_channels() {
         let mut rounds = Rounds::default();
-        let zero = Event::Zero { block: 0, offset: 0 };
         rounds.on(&START);
-        assert_eq!(rounds.on(&zero), Some(Mark { multifd: false, sync_point: false }));
+        let pages = [
+            Event::Zero { block: 0, offset: 0 },
+            Event::Page { block: 0, offset: 0, bytes: &[] },
+            Event::Xbzrle { block: 0, offset: 0, encoded: &[] },
+            Event::CompressedPage { block: 0, offset: 0, encoded: &[] },
+        ];
+        for page in &pages {
+            assert_eq!(rounds.on(page), Some(Mark { multifd: false, sync_point: false }));
+        }
         rounds.on(&EOS);
-        assert_eq!(rounds.on(&zero), None);
+        for page in &pages {
+            assert_eq!(rounds.on(page), None);
+        }
     }
 
     #[test]
