@@ -180,7 +180,9 @@ impl<C> Arrivals<C> {
     /// Misbehaved: an id twice.
     #[expect(clippy::type_complexity, reason = "ours and theirs")]
     pub fn derive(&mut self, multifd: bool) -> Result<Option<(Vec<C>, Vec<C>)>, RunError> {
-        let enough = self.is_whole() || (self.inits.is_empty() && !multifd);
+        // With every id that there can be, one more says that something is wrong.
+        let full = self.contiguous() == usize::from(CHANNELS_MAX);
+        let enough = full || self.is_whole() || (self.inits.is_empty() && !multifd);
         if enough { self.decide(self.contiguous()) } else { Ok(None) }
     }
 
