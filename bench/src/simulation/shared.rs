@@ -108,10 +108,11 @@ impl<'a> Shared<'a> {
         Placing { ram: self.ram(), main: &self.main, blocks }
     }
 
-    /// What all threads have counted in a block.
+    /// What all threads have counted in a block of the source. A fault in the
+    /// list of blocks can leave the receiver with fewer of them.
     pub(super) fn sum(&self, count: impl Fn(&BlockCounters) -> u64, block: usize) -> u64 {
-        let channels = self.channels.get();
-        channels.map_or(0, |all| all.blocks.iter().map(|thread| count(&thread[block])).sum())
+        let threads = self.channels.get().map_or(&[][..], |all| &all.blocks);
+        threads.iter().filter_map(|blocks| blocks.get(block)).map(count).sum()
     }
 
     /// True if the source has closed the channel between packets.
