@@ -4,7 +4,9 @@
 //! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
 //! sockets, [`mod@verify`] checks what arrived against the seed.
 //!
-//! Of these, nothing knows the receiver: encoders are written from the wire's tables and golden
+//! [`recording`] keeps what a real source sent, and sends it again.
+//!
+//! Of the synthetic source, nothing knows the receiver: encoders are written from the wire's tables and golden
 //! bytes, so that a mistake in one is not repeated in the other. Only [`simulation`] does: it brings
 //! both together, in memory.
 
@@ -18,6 +20,7 @@ pub mod guest;
 mod hash;
 mod image;
 pub mod plan;
+pub mod recording;
 pub mod script;
 pub mod send;
 pub mod sent;

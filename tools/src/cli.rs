@@ -43,6 +43,13 @@ pub(crate) enum Command {
     Send(Box<SendArguments>),
     /// Compare two RAM images: run directories or raw files
     Verify(VerifyArguments),
+    /// Keep every byte of a migration that passes from a source to a destination
+    ///
+    /// Listens at URI, makes a connection to the destination for each that comes, and stores what
+    /// passes in both directions. TLS is refused: nobody but its destination could read it.
+    Record(RecordArguments),
+    /// Send a recording to any destination, landfall or a real QEMU
+    Replay(ReplayArguments),
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +274,42 @@ pub(crate) struct VerifyArguments {
     /// no run directory, or for B if both are; repeatable
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) block: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArguments {
+    /// Where the source migrates to: tcp:HOST:PORT, unix:PATH
+    #[arg(value_name = "URI")]
+    pub(crate) uri: String,
+    /// The destination that it goes on to: tcp:HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: String,
+    /// The directory of the recording, empty or not there yet
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Bytes that one connection may send; without it all that the file system has room for
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
+    pub(crate) max_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArguments {
+    /// The directory of the recording
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// tcp:HOST:PORT or unix:PATH of a destination
+    #[arg(value_name = "URI")]
+    pub(crate) uri: String,
+    /// Keep the recorded times, and the recorded order across connections; without it as fast as
+    /// the destination takes it
+    #[arg(long)]
+    pub(crate) paced: bool,
+    /// Do not read the recording before it is sent: its disk may then be the limit
+    #[arg(long)]
+    pub(crate) cold: bool,
+    /// How long the destination may take for what the recorded one answered
+    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "60")]
+    pub(crate) reply_timeout: Duration,
 }
 
 fn version(text: &str) -> Result<Version, String> {

@@ -34,6 +34,11 @@ impl Failure {
         Self { exit: Exit::Usage, text: text.to_string() }
     }
 
+    /// The migration failed.
+    pub(crate) fn failed(text: impl fmt::Display) -> Self {
+        Self { exit: Exit::Failed, text: text.to_string() }
+    }
+
     /// This host cannot.
     pub(crate) fn host(text: impl fmt::Display) -> Self {
         Self { exit: Exit::Host, text: text.to_string() }

@@ -6,6 +6,8 @@ mod exit;
 mod live;
 mod logging;
 mod receive;
+mod record;
+mod replay;
 mod send;
 mod sizes;
 mod stop;
@@ -25,6 +27,8 @@ fn main() -> std::process::ExitCode {
         Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
         Command::Send(arguments) => send::run(&arguments, cli.quiet),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments, cli.quiet),
+        Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
     };
     let exit = result.unwrap_or_else(|failure| {
         eprintln!("landfall: {failure}");

@@ -40,7 +40,7 @@ impl Stop {
     }
 
     /// Adds a connection that a stop must shut down.
-    pub(super) fn watch(&self, socket: &Arc<OwnedFd>) {
+    pub(crate) fn watch(&self, socket: &Arc<OwnedFd>) {
         let mut sockets = self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.retain(|socket| socket.strong_count() > 0);
         sockets.push(Arc::downgrade(socket));
@@ -51,7 +51,7 @@ impl Stop {
     }
 
     /// Shuts every connection down, which to the peer looks as if this process had died.
-    pub(super) fn shut_down_all(&self) {
+    pub(crate) fn shut_down_all(&self) {
         let sockets = self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in sockets.iter().filter_map(Weak::upgrade) {
             // The only failure is that the peer was first, and then there is nothing to shut down.

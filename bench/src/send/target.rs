@@ -50,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     /// What the system says; `NotConnected` when no connected socket is left.
-    pub(super) fn connect(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn connect(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port))?;

@@ -1,0 +1,390 @@
+//! The replayer: a recording as a source, to any destination.
+//!
+//! One thread for each connection. Bytes go from the file's pages to the socket by sendfile(2),
+//! not through this process. Nothing goes out before the replies that had come before it when it
+//! was recorded: so the return path is answered to as the source did, and main's connection stays
+//! open until the destination has said what it said then.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        resource::{UsageWho, getrusage},
+        sendfile::sendfile64,
+        socket::{MsgFlags, Shutdown, recv, shutdown},
+        time::TimeValLike,
+    },
+};
+
+use super::{
+    Recording, RecordingError, data_name,
+    order::Event,
+    pieces::{Piece, Pieces},
+    replies_name,
+    throttle::Throttle,
+};
+use crate::send::{Stop, Target};
+
+/// How a recording is sent.
+#[derive(Clone, Debug)]
+pub struct ReplayOptions {
+    /// With the times of the recording, and in its order across connections. Else as fast as the
+    /// destination takes it.
+    pub paced: bool,
+    /// How long the destination may take for replies that the recorded one had given.
+    pub reply_timeout: Duration,
+    /// Ends the replay from outside.
+    pub stop: Stop,
+}
+
+/// How a replay went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    /// Bytes sent.
+    pub bytes: u64,
+    /// From the first connection to the end of the last.
+    pub elapsed: Duration,
+    /// CPU time of this process, user and system.
+    pub cpu: Duration,
+    /// The share of the sending time in which the destination took nothing, 0 to 1.
+    pub held_share: f64,
+    /// The destination's replies were those of the recording, byte for byte.
+    pub same_replies: bool,
+    /// The connection that the destination closed before all was sent on it, if there is one.
+    pub cut: Option<usize>,
+}
+
+impl Replayed {
+    /// True if the destination hardly ever kept the replay waiting: then it could have taken more
+    /// than was sent, and its figures are not its limit.
+    #[must_use]
+    pub fn was_the_bottleneck(&self) -> bool {
+        self.held_share < HELD_SHARE_MIN
+    }
+}
+
+/// Reads the whole recording once, so that the disk is not what is measured; returns the bytes.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn warm(recording: &Recording) -> Result<u64, RecordingError> {
+    let mut bytes = 0;
+    for index in 0..recording.channels().len() {
+        let path = recording.directory.join(data_name(index));
+        let mut file = recording.file(data_name(index))?;
+        bytes += io::copy(&mut file, &mut io::sink())
+            .map_err(|error| RecordingError::File { path, error })?;
+    }
+    Ok(bytes)
+}
+
+/// Sends `recording` to `target`.
+///
+/// # Errors
+/// A destination that cannot be reached or does not answer as the recorded one did, or a file that
+/// cannot be read.
+pub fn replay(
+    recording: &Recording,
+    target: &Target,
+    options: &ReplayOptions,
+) -> Result<Replayed, RecordingError> {
+    let cpu_before = cpu_time();
+    let begin = Instant::now();
+    let stage = Stage::new(recording, options);
+    let stage = &stage;
+    thread::scope(|scope| {
+        let opened = recording.order().iter().enumerate();
+        for (index, entry) in opened.filter(|(_, entry)| entry.event == Event::Opened) {
+            let channel = entry.channel as usize;
+            if let Some(throttle) = &stage.throttle {
+                throttle.wait(channel, index, entry.at_ns, || stage.is_over());
+            }
+            if !stage.replies_before(index) {
+                break;
+            }
+            match Channel::open(channel, target, stage) {
+                Ok(one) => {
+                    let one = Arc::new(one);
+                    let reader = Arc::clone(&one);
+                    scope.spawn(move || reader.read_replies(stage));
+                    scope.spawn(move || {
+                        if let Err(error) = one.send(stage) {
+                            stage.fail(error);
+                        }
+                    });
+                }
+                Err(error) => stage.fail(error),
+            }
+        }
+    });
+    if let Some(error) = lock(&stage.error).take() {
+        return Err(error);
+    }
+    let (sending, held) = (stage.sending_ns.load(Relaxed), stage.held_ns.load(Relaxed));
+    Ok(Replayed {
+        bytes: stage.bytes.load(Relaxed),
+        elapsed: begin.elapsed(),
+        cpu: cpu_time().saturating_sub(cpu_before),
+        held_share: if sending == 0 { 0.0 } else { held as f64 / sending as f64 },
+        same_replies: !stage.replies_differ.load(Relaxed) && stage.all_replies_came(),
+        cut: *lock(&stage.cut),
+    })
+}
+
+/// What the threads of one replay share.
+struct Stage<'a> {
+    recording: &'a Recording,
+    options: &'a ReplayOptions,
+    pieces: Pieces,
+    throttle: Option<Throttle>,
+    /// Bytes of replies by connection, and whether more can come.
+    replies: Mutex<Vec<(u64, bool)>>,
+    more_replies: Condvar,
+    replies_differ: AtomicBool,
+    bytes: AtomicU64,
+    sending_ns: AtomicU64,
+    held_ns: AtomicU64,
+    cut: Mutex<Option<usize>>,
+    error: Mutex<Option<RecordingError>>,
+}
+
+impl<'a> Stage<'a> {
+    fn new(recording: &'a Recording, options: &'a ReplayOptions) -> Self {
+        let channels = recording.channels().len();
+        let pieces = Pieces::new(recording.order(), channels, !options.paced);
+        let first = pieces.data.iter().map(|pieces| pieces.first().map(|piece| piece.index));
+        Self {
+            recording,
+            options,
+            throttle: options.paced.then(|| Throttle::new(first)),
+            pieces,
+            replies: Mutex::new(vec![(0, true); channels]),
+            more_replies: Condvar::new(),
+            replies_differ: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            sending_ns: AtomicU64::new(0),
+            held_ns: AtomicU64::new(0),
+            cut: Mutex::new(None),
+            error: Mutex::new(None),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.options.stop.is_stopped() || lock(&self.error).is_some()
+    }
+
+    fn fail(&self, error: RecordingError) {
+        lock(&self.error).get_or_insert(error);
+        self.options.stop.shut_down_all();
+        self.more_replies.notify_all();
+    }
+
+    /// Waits for the replies that had come before entry `index`; false if the replay is over.
+    fn replies_before(&self, index: usize) -> bool {
+        let before = self.pieces.replies.partition_point(|reply| reply.index < index);
+        let mut replies = self.pieces.replies[..before].iter();
+        replies.all(|reply| self.wait_for_replies(reply.channel, reply.sum))
+    }
+
+    fn wait_for_replies(&self, channel: usize, wanted: u64) -> bool {
+        let begin = Instant::now();
+        let mut replies = lock(&self.replies);
+        loop {
+            let (came, more) = replies[channel];
+            if came >= wanted {
+                return true;
+            }
+            if self.is_over() {
+                return false;
+            }
+            let waited = begin.elapsed();
+            if !more || waited > self.options.reply_timeout {
+                drop(replies);
+                // A destination that has closed main has said why, or will, by its own means.
+                if lock(&self.cut).is_none() {
+                    let seconds = waited.as_secs();
+                    self.fail(RecordingError::NoReply { channel, came, wanted, seconds });
+                }
+                return false;
+            }
+            let wait = self.more_replies.wait_timeout(replies, TICK);
+            replies = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn all_replies_came(&self) -> bool {
+        let replies = lock(&self.replies);
+        let wanted = self.recording.channels().iter().map(|channel| channel.reply_bytes);
+        replies.iter().map(|&(came, _)| came).eq(wanted)
+    }
+}
+
+/// One connection.
+struct Channel {
+    index: usize,
+    socket: Arc<OwnedFd>,
+    data: File,
+    replies: Vec<u8>,
+    /// Since when the source sends nothing more here.
+    closed: OnceLock<Instant>,
+}
+
+impl Channel {
+    fn open(index: usize, target: &Target, stage: &Stage<'_>) -> Result<Self, RecordingError> {
+        let failed = |error| RecordingError::Connection { channel: index, error };
+        let socket = Arc::new(target.connect().map_err(failed)?);
+        stage.options.stop.watch(&socket);
+        let flags = fcntl(&socket, FcntlArg::F_GETFL).map_err(|error| failed(error.into()))?;
+        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+        fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(|error| failed(error.into()))?;
+        let data = stage.recording.file(data_name(index))?;
+        let path = stage.recording.directory.join(replies_name(index));
+        let replies = std::fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
+        Ok(Self { index, socket, data, replies, closed: OnceLock::new() })
+    }
+
+    /// Sends what the source sent, and closes when it did.
+    fn send(&self, stage: &Stage<'_>) -> Result<(), RecordingError> {
+        let pieces = &stage.pieces.data[self.index];
+        let mut at = 0;
+        for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
+            if !stage.replies_before(index) {
+                return Ok(());
+            }
+            if let Some(throttle) = &stage.throttle {
+                throttle.wait(self.index, index, at_ns, || stage.is_over());
+            }
+            if !self.send_bytes(&mut at, bytes, stage)? {
+                return Ok(());
+            }
+            if let Some(throttle) = &stage.throttle {
+                throttle.passed(self.index, pieces.get(place + 1).map(|piece| piece.index));
+            }
+        }
+        let order = stage.recording.order();
+        let closed = order.iter().position(|entry| {
+            entry.channel as usize == self.index && entry.event == Event::SourceClosed
+        });
+        if stage.replies_before(closed.unwrap_or(order.len())) {
+            let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+            let _ = self.closed.set(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Sends `bytes` from `at` on; false if the destination takes no more.
+    fn send_bytes(
+        &self,
+        at: &mut i64,
+        bytes: u64,
+        stage: &Stage<'_>,
+    ) -> Result<bool, RecordingError> {
+        let begin = Instant::now();
+        let mut held = Duration::ZERO;
+        let mut left = bytes;
+        while left > 0 && !stage.is_over() {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(SENDFILE_MAX);
+            match sendfile64(&self.socket, &self.data, Some(at), most) {
+                // Shorter than the order says: somebody has changed the file.
+                Ok(0) => {
+                    let path = stage.recording.directory.join(data_name(self.index));
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Err(RecordingError::File { path, error });
+                }
+                Ok(sent) => {
+                    left -= sent as u64;
+                    stage.bytes.fetch_add(sent as u64, Relaxed);
+                }
+                Err(Errno::EAGAIN) => {
+                    if let Some(throttle) = &stage.throttle {
+                        throttle.held(self.index);
+                    }
+                    let wait = Instant::now();
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    let _ = poll(&mut fds, PollTimeout::from(TICK_MS));
+                    held += wait.elapsed();
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
+                    lock(&stage.cut).get_or_insert(self.index);
+                    stage.more_replies.notify_all();
+                    return Ok(false);
+                }
+                Err(error) => {
+                    let channel = self.index;
+                    return Err(RecordingError::Connection { channel, error: error.into() });
+                }
+            }
+        }
+        stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
+        stage.held_ns.fetch_add(nanos(held), Relaxed);
+        Ok(left == 0)
+    }
+
+    /// Reads what the destination says until it says no more.
+    fn read_replies(&self, stage: &Stage<'_>) {
+        let mut piece = [0; 4096];
+        let mut came = 0usize;
+        let is_late = || self.closed.get().is_some_and(|since| since.elapsed() > CLOSE_MAX);
+        while !stage.is_over() && !is_late() {
+            match recv(self.socket.as_raw_fd(), &mut piece, MsgFlags::empty()) {
+                Ok(0) => break,
+                Ok(bytes) => {
+                    let recorded = self.replies.get(came..came + bytes);
+                    if recorded != Some(&piece[..bytes]) {
+                        stage.replies_differ.store(true, Relaxed);
+                    }
+                    came += bytes;
+                    lock(&stage.replies)[self.index].0 = came as u64;
+                    stage.more_replies.notify_all();
+                }
+                Err(Errno::EAGAIN) => {
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(&mut fds, PollTimeout::from(TICK_MS));
+                }
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        lock(&stage.replies)[self.index].1 = false;
+        stage.more_replies.notify_all();
+    }
+}
+
+fn cpu_time() -> Duration {
+    let ns = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+        usage.user_time().num_nanoseconds() + usage.system_time().num_nanoseconds()
+    });
+    Duration::from_nanos(ns.cast_unsigned())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Under this share of waiting the replay was what limited the run.
+const HELD_SHARE_MIN: f64 = 0.1;
+/// Bytes for one sendfile(2): small enough for the counters to be of the present.
+const SENDFILE_MAX: usize = 4 << 20;
+/// How long a destination may leave a connection open that the source has closed.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How often a wait looks around.
+const TICK: Duration = Duration::from_millis(TICK_MS as u64);
+const TICK_MS: u16 = 20;

@@ -1,0 +1,60 @@
+//! `landfall replay`: a recording as a source.
+
+use landfall_bench::recording::Recording;
+use landfall_bench::recording::replay::{ReplayOptions, Replayed, replay, warm};
+use landfall_bench::send::{Stop, Target};
+
+use crate::cli::ReplayArguments;
+use crate::exit::{Exit, Failure};
+use crate::live::GIB;
+use crate::stop;
+
+/// Sends a recording and says how it went.
+pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Failure> {
+    let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
+    let recording = Recording::open(&arguments.directory).map_err(Failure::usage)?;
+    if !arguments.cold {
+        warm(&recording).map_err(Failure::host)?;
+    }
+    let stop = Stop::new();
+    let stopper = stop.clone();
+    stop::on_signal(move || stopper.stop())?;
+    let (paced, reply_timeout) = (arguments.paced, arguments.reply_timeout);
+    let options = ReplayOptions { paced, reply_timeout, stop };
+    let replayed = replay(&recording, &target, &options).map_err(Failure::failed)?;
+    if !quiet {
+        tell(&replayed, arguments.paced);
+    }
+    Ok(match replayed.cut {
+        None => Exit::Ok,
+        Some(connection) => {
+            eprintln!("landfall: the destination closed connection {connection} before its end");
+            Exit::Failed
+        }
+    })
+}
+
+fn tell(replayed: &Replayed, paced: bool) {
+    let gib = replayed.bytes as f64 / GIB;
+    println!(
+        "{gib:.2} GiB sent in {:.3} s, {:.2} GiB/s, {:.3} CPU-s/GiB",
+        replayed.elapsed.as_secs_f64(),
+        gib / replayed.elapsed.as_secs_f64(),
+        replayed.cpu.as_secs_f64() / gib,
+    );
+    println!(
+        "the destination {} as the recorded one",
+        if replayed.same_replies { "answered" } else { "did not answer" }
+    );
+    if !paced {
+        println!(
+            "it kept the replay waiting for {:.0} % of the time{}",
+            replayed.held_share * 100.0,
+            if replayed.was_the_bottleneck() {
+                ": the replay was the limit, the destination could have taken more"
+            } else {
+                ""
+            }
+        );
+    }
+}
