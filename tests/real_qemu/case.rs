@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::covering::{Partial, covering_set};
+use crate::random::Random;
 
 /// Which QEMU sends, as which machine. The machines stand on either side of the
 /// rows in which a machine type changes the wire.
@@ -105,6 +106,25 @@ pub(crate) struct Case {
 /// The cases in which every allowed combination of `strength` values occurs.
 pub(crate) fn cases(strength: usize) -> Vec<Case> {
     rows(strength).iter().map(|row| Case::from_row(row)).collect()
+}
+
+/// Any case whose source is this QEMU, into anonymous memory under QMP, with
+/// any number of channels up to 16.
+pub(crate) fn by_chance(qemu: &str, random: &mut Random) -> Case {
+    loop {
+        let row: Vec<usize> = LEVELS.iter().map(|&levels| random.below(levels)).collect();
+        let mut case = Case::from_row(&row);
+        let is_wanted = case.sender.qemu == qemu
+            && case.control == Control::Qmp
+            && case.memory == Memory::Base
+            && is_allowed(&row.into_iter().map(Some).collect::<Vec<_>>());
+        if is_wanted {
+            if case.channels > 0 {
+                case.channels = 1 + random.below(16) as u8;
+            }
+            return case;
+        }
+    }
 }
 
 /// A running guest is the harder test, so it is taken wherever either would do.

@@ -172,7 +172,7 @@ impl Destination {
 }
 
 /// The address a source connects to, before anybody listens on it.
-enum Address {
+pub(crate) enum Address {
     Tcp(u16),
     /// Over QMP the kernel chooses the port, and `query-migrate` tells it.
     AnyTcp,
@@ -188,7 +188,7 @@ impl Address {
         })
     }
 
-    fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         match self {
             Self::Tcp(port) => format!("tcp:127.0.0.1:{port}"),
             Self::AnyTcp => "tcp:127.0.0.1:0".to_owned(),
@@ -197,7 +197,7 @@ impl Address {
     }
 
     /// The address `query-migrate` tells, as a URI; checked against ours.
-    fn told_uri(&self, answer: &Value) -> Result<String, String> {
+    pub(crate) fn told_uri(&self, answer: &Value) -> Result<String, String> {
         let told = &answer["socket-address"][0];
         let uri = match (told["type"].as_str(), told["host"].as_str(), told["port"].as_str()) {
             (Some("inet"), Some(host), Some(port)) => format!("tcp:{host}:{port}"),
@@ -216,7 +216,8 @@ impl Address {
     }
 }
 
-fn is_listening(uri: &str) -> Result<bool, String> {
+/// Whether somebody listens at this URI.
+pub(crate) fn is_listening(uri: &str) -> Result<bool, String> {
     match uri.strip_prefix("tcp:127.0.0.1:") {
         Some(port) => {
             listening::is_tcp_listening(port.parse().map_err(|_| format!("{uri}: no port"))?)

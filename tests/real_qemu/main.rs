@@ -9,6 +9,7 @@
 //! - `LANDFALL_QEMU_CONTROL=1`: into a second QEMU in landfall's place, to see
 //!   whether a failure is landfall's;
 //! - `LANDFALL_SEED=N`: the seed of the guests' memory;
+//! - `LANDFALL_SOAK_SECONDS=N`: see `soak`;
 //! - `LANDFALL_REQUIRE_ALL=1`: a missing QEMU or hugepage fails the test.
 
 mod boot_sector;
@@ -26,6 +27,7 @@ mod qmp;
 mod query_migrate;
 mod random;
 mod run;
+mod soak;
 mod source;
 
 use std::env;

@@ -68,6 +68,20 @@ impl Qmp {
         Ok(self.events())
     }
 
+    /// The events up to one of this name, as soon as it is the last; they are
+    /// forgotten. After some seconds what there is.
+    pub(crate) fn take_events(&mut self, last: &str) -> Result<Vec<String>, String> {
+        let start = Instant::now();
+        while self.events().last().is_none_or(|name| name != last) && start.elapsed() < EVENTS_LIMIT
+        {
+            self.command("query-status", json!({}))?;
+            thread::sleep(Duration::from_millis(5));
+        }
+        let events = self.events();
+        self.events.clear();
+        Ok(events)
+    }
+
     /// The `data` member `status` of every MIGRATION event so far, and the names
     /// of all other events, in their order.
     fn events(&self) -> Vec<String> {

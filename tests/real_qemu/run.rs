@@ -222,7 +222,7 @@ fn moved(state: &Value) -> Result<Moved, String> {
 }
 
 /// A block's name as a file name: every byte outside `[A-Za-z0-9._-]` as `%XX`.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {

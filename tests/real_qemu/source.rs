@@ -89,6 +89,13 @@ impl Source {
         })
     }
 
+    /// Kills it at once; returns its memory files, which stay as they are.
+    pub(crate) fn kill(self) -> Vec<MemoryFile> {
+        let Self { process, memory, .. } = self;
+        drop(process);
+        memory
+    }
+
     fn complete(&mut self) -> Result<Value, String> {
         let mut is_released = self.case.guest == Guest::Paused;
         let mut is_continued = false;

@@ -1,0 +1,69 @@
+//! What chance decides, and what must come of it.
+
+use std::fmt;
+
+use crate::random::Random;
+
+/// What must become of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Must {
+    Complete,
+    Fail,
+    /// The source is killed at some time: before the end, or too late.
+    Either,
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With all RAM.
+    Completed { is_real: bool },
+    /// Its source was killed.
+    Killed,
+    /// For another reason than that.
+    Failed,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Completed { .. } => "completed",
+            Self::Killed => "killed",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl Must {
+    /// Whether a run with this status in its report completed; an error if it
+    /// must not have ended so, or somebody else was there.
+    pub(super) fn judge(self, report: &serde_json::Value) -> Result<bool, String> {
+        match (self, report["status"].as_str()) {
+            (_, Some("completed")) if report["stray-connections"] != 0 => {
+                Err(format!("strays, nobody but the source was there: {report}"))
+            }
+            (Self::Complete | Self::Either, Some("completed")) => Ok(true),
+            (Self::Fail | Self::Either, Some("failed")) if report["error"]["text"].is_string() => {
+                Ok(false)
+            }
+            _ => Err(format!("must {self:?}, but the report is {report}")),
+        }
+    }
+}
+
+impl Random {
+    /// True once in `count` times.
+    pub(super) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    /// Any of these.
+    pub(super) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// From `least` to `most`.
+    pub(super) fn within(&mut self, least: usize, most: usize) -> usize {
+        least + self.below(most - least + 1)
+    }
+}

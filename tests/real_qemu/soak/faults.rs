@@ -1,0 +1,84 @@
+//! What goes wrong with a synthetic source.
+
+use std::time::Duration;
+
+use landfall_bench::Plan;
+use landfall_bench::script::Stream;
+use landfall_bench::send::{Cut, Fault};
+
+use super::chance::Must;
+use crate::random::Random;
+
+/// A fault, and what must come of it. `is_long`: also such as end by a timeout.
+/// Where the channel count is derived, what a channel does not say cannot be
+/// missed: then faults are the whole source's.
+pub(super) fn by_chance(
+    plan: &Plan,
+    is_derived: bool,
+    is_long: bool,
+    random: &mut Random,
+) -> (Fault, Must) {
+    let channels = usize::from(plan.config().channels);
+    let sent = plan.sent();
+    let channel =
+        if channels == 0 || is_derived { None } else { Some(random.below(channels) as u8) };
+    let how = random.pick(&[Cut::Close, Cut::Reset]);
+    let Some(channel) = channel else {
+        if random.one_in(2) {
+            return (Fault::Kill { after_bytes: part(sent.bytes(), random) }, Must::Fail);
+        }
+        let after_bytes = part(sent.main_bytes, random);
+        return (Fault::Cut { stream: Stream::Main, after_bytes, how }, main_must(plan));
+    };
+    let channel_bytes = sent.channel_bytes[usize::from(channel)];
+    let stream = Stream::Channel(channel);
+    if is_long && random.one_in(12) {
+        return (endless(channel, channel_bytes, channels, random), Must::Fail);
+    }
+    match random.below(6) {
+        0 => (Fault::Kill { after_bytes: part(sent.bytes(), random) }, Must::Fail),
+        1 => {
+            let after_bytes = part(sent.main_bytes, random);
+            (Fault::Cut { stream: Stream::Main, after_bytes, how }, main_must(plan))
+        }
+        2 | 3 => {
+            let after_bytes = part(channel_bytes, random);
+            (Fault::Cut { stream, after_bytes, how }, Must::Fail)
+        }
+        4 => {
+            let delay = Duration::from_millis(random.below(800) as u64);
+            (Fault::LateConnect { channel, delay }, Must::Complete)
+        }
+        _ => {
+            let slow = Cut::Slow { bytes: 32 << 10, pause: Duration::from_millis(1) };
+            let after_bytes = part(channel_bytes, random);
+            (Fault::Cut { stream, after_bytes, how: slow }, Must::Complete)
+        }
+    }
+}
+
+/// What only a timeout ends.
+fn endless(channel: u8, channel_bytes: u64, channels: usize, random: &mut Random) -> Fault {
+    match random.below(4) {
+        0 => Fault::NeverConnect { channel },
+        1 => Fault::SkipSync { channel, sync: 0 },
+        2 if channels > 1 => {
+            Fault::WrongId { channel, id: ((usize::from(channel) + 1) % channels) as u8 }
+        }
+        _ => Fault::Cut {
+            stream: Stream::Channel(channel),
+            after_bytes: part(channel_bytes, random),
+            how: Cut::Silence,
+        },
+    }
+}
+
+/// A forged end of the stream may stand where main is cut.
+fn main_must(plan: &Plan) -> Must {
+    if plan.config().devices.forged_tails > 0 { Must::Either } else { Must::Fail }
+}
+
+/// Some of these bytes; never so many that all but a description was sent.
+fn part(bytes: u64, random: &mut Random) -> u64 {
+    1 + random.next() % (bytes * 4 / 5).max(1)
+}
