@@ -14,9 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
 use crate::arrivals::Verdict;
-use crate::clock::{NS_PER_S, now_ns};
+use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
 use crate::error::{Family, RunError};
-use crate::listen::{Accepted, Listeners, Peer};
+use crate::hung_up::has_hung_up;
+use crate::listen::{Accepted, ListenError, Listeners, Peer};
 use crate::run::Run;
 use crate::watchdog::Watchdog;
 use crate::wire::{INIT_BYTES, Init, MAIN_MAGIC, MULTIFD_MAGIC};
@@ -43,6 +44,8 @@ pub struct Door {
     newcomers: Vec<Newcomer>,
     watchdog: Watchdog,
     handshake: Duration,
+    /// The host had no descriptor left: nobody is let in until then.
+    full_until_ns: u64,
 }
 
 /// A connection that has not said what it is yet.
@@ -72,7 +75,8 @@ impl Door {
         watchdog: Watchdog,
         handshake: Duration,
     ) -> Self {
-        Self { run, listeners, allow, newcomers: Vec::new(), watchdog, handshake }
+        let newcomers = Vec::new();
+        Self { run, listeners, allow, newcomers, watchdog, handshake, full_until_ns: 0 }
     }
 
     /// Runs until the run is told to stop. The listeners close with it.
@@ -95,7 +99,9 @@ impl Door {
         let wake = self.run.door_wake().fd();
         let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         let listening = self.listeners.poll_fds().len();
-        fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        let full = now_ns() < self.full_until_ns;
+        let knocks = if full { PollFlags::empty() } else { PollFlags::POLLIN };
+        fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, knocks)));
         fds.extend(self.newcomers.iter().map(|one| PollFd::new(one.fd.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::from(TICK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -114,6 +120,8 @@ impl Door {
         if knocked {
             self.accept(now)?;
         }
+        let youngest_ns = self.newcomers.last().map_or(0, |newcomer| newcomer.since_ns);
+        self.run.door_unknown_ns.store(youngest_ns, Relaxed);
         self.drop_hung_up();
         self.watchdog.look(&self.run, now)
     }
@@ -123,6 +131,10 @@ impl Door {
             let Accepted { descriptor: fd, peer } = match self.listeners.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => break,
+                Err(error) if error.is_exhaustion() => {
+                    self.make_room(&error, now);
+                    break;
+                }
                 Err(error) => return Err(RunError::host("accept", error)),
             };
             set_nonblocking(&fd)?;
@@ -145,6 +157,20 @@ impl Door {
             });
         }
         Ok(())
+    }
+
+    /// The host has no descriptor left. Strangers must not end a run that way:
+    /// those who stay silent go, and for a moment nobody else comes in.
+    fn make_room(&mut self, error: &ListenError, now: u64) {
+        if now >= self.full_until_ns + NS_PER_S {
+            tracing::warn!("{error}");
+        }
+        let tick_ns = u64::from(TICK_MS) * NS_PER_MS;
+        let silent = self.newcomers.iter().take_while(|one| now - one.since_ns > tick_ns).count();
+        for newcomer in self.newcomers.drain(..silent) {
+            self.run.stray(&newcomer.peer, "is silent while the host has no descriptor left");
+        }
+        self.full_until_ns = now + tick_ns;
     }
 
     /// Looks at the newcomers that have sent something, and at all that have
@@ -203,13 +229,7 @@ impl Door {
         if arrivals.has_main() {
             return;
         }
-        let gone = arrivals.drop_channels(|connection| {
-            let flags = PollFlags::from_bits_retain(libc::POLLRDHUP)
-                | PollFlags::POLLHUP
-                | PollFlags::POLLERR;
-            let mut fds = [PollFd::new(connection.fd.as_fd(), flags)];
-            poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-        });
+        let gone = arrivals.drop_channels(|connection| has_hung_up(&connection.fd));
         drop(arrivals);
         for _ in 0..gone {
             self.run.stray("a channel's peer", "hung up before its main stream came");

@@ -12,6 +12,7 @@ pub mod channel;
 pub mod clock;
 pub mod door;
 pub mod error;
+pub mod hung_up;
 pub mod inflate;
 pub mod listen;
 pub mod main_stream;

@@ -19,7 +19,7 @@ use crate::error::RunError;
 use crate::phases::Phases;
 use crate::report::Meter;
 use crate::stats::{
-    BlockCounters, ChannelCounters, ChannelPhase, MainCounters, ReaderCounters, Round,
+    BlockCounters, ChannelCounters, ChannelPhase, Counter, MainCounters, ReaderCounters, Round,
 };
 use crate::status::Status;
 use crate::sync::SyncPoints;
@@ -45,6 +45,9 @@ pub struct Run {
     pub arrivals: Mutex<Arrivals<Connection>>,
     /// When the door last had anything to do, `CLOCK_MONOTONIC` nanoseconds.
     pub door_busy_ns: AtomicU64,
+    /// When the youngest connection came that has not said yet what it is; 0
+    /// without any.
+    pub door_unknown_ns: AtomicU64,
     /// Connections that were none of ours.
     pub strays: AtomicU64,
     /// Rounds so far.
@@ -80,6 +83,17 @@ pub struct ChannelStats {
     pub socket: Weak<OwnedFd>,
     /// What TCP said of it, once a second and at the end.
     pub tcp: Mutex<Vec<TcpSample>>,
+    /// When the watchdog last saw bytes come inside a packet, which complete
+    /// nothing and so move no counter, `CLOCK_MONOTONIC` nanoseconds.
+    pub moved_ns: Counter,
+}
+
+impl ChannelStats {
+    /// When something last came, as far as anybody can tell, `CLOCK_MONOTONIC`
+    /// nanoseconds.
+    pub fn active_ns(&self) -> u64 {
+        self.counters.last_activity_ns.get().max(self.moved_ns.get())
+    }
 }
 
 /// One reader thread as others see it.
@@ -158,6 +172,7 @@ impl Run {
             main_thread: ThreadClock::default(),
             arrivals: Mutex::new(arrivals),
             door_busy_ns: AtomicU64::new(now_ns()),
+            door_unknown_ns: AtomicU64::new(0),
             strays: AtomicU64::new(0),
             rounds: Mutex::new(Vec::new()),
             phases: Mutex::new(Phases::default()),

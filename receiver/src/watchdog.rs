@@ -10,7 +10,7 @@ use crate::clock::{NS_PER_S, seconds};
 use crate::error::{Family, RunError};
 use crate::run::{Run, lock};
 use crate::stats::ChannelPhase;
-use crate::tcp_info;
+use crate::tcp_info::{self, TcpSample};
 
 /// Looks at a run again and again.
 #[derive(Debug)]
@@ -18,19 +18,26 @@ pub struct Watchdog {
     stall_ns: u64,
     idle_ns: Option<u64>,
     sampled_ns: u64,
-    /// Per channel: bytes of TCP at the last look, and when they last grew.
-    moved: Vec<(u64, u64)>,
+    looked_inside_ns: u64,
+    /// Per channel, as of the last look inside.
+    evidence: Vec<u64>,
 }
 
 impl Watchdog {
     /// A stall of `stall` ends the run; so does silence of `idle` anywhere.
     pub fn new(stall: Duration, idle: Option<Duration>) -> Self {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self { stall_ns: ns(stall), idle_ns: idle.map(ns), sampled_ns: 0, moved: Vec::new() }
+        Self {
+            stall_ns: ns(stall),
+            idle_ns: idle.map(ns),
+            sampled_ns: 0,
+            looked_inside_ns: 0,
+            evidence: Vec::new(),
+        }
     }
 
-    /// One look, now. Several times a second it feeds the rates, and once a
-    /// second it asks TCP about every channel.
+    /// One look, now. Several times a second it feeds the rates, and at least
+    /// once a second it asks the kernel about every channel.
     ///
     /// # Errors
     /// Misbehaved: a channel is stuck.
@@ -39,15 +46,13 @@ impl Watchdog {
         if run.is_stopping() || run.status().is_terminal() {
             return Ok(());
         }
-        if now_ns - self.sampled_ns >= NS_PER_S {
-            self.sampled_ns = now_ns;
-            self.sample(run, now_ns);
+        if now_ns - self.looked_inside_ns >= NS_PER_S.min(self.stall_ns / LOOKS_PER_STALL) {
+            self.looked_inside_ns = now_ns;
+            self.look_inside(run, now_ns);
         }
         let mut newest_ns = run.main.last_activity_ns.get();
         for (id, channel) in run.channels().iter().enumerate() {
-            let seen_ns = channel.counters.last_activity_ns.get();
-            let moved_ns = self.moved.get(id).map_or(0, |moved| moved.1);
-            let active_ns = seen_ns.max(moved_ns);
+            let active_ns = channel.active_ns();
             newest_ns = newest_ns.max(active_ns);
             let phase = ChannelPhase::of_number(channel.counters.phase.get());
             let silent_ns = now_ns.saturating_sub(active_ns);
@@ -75,29 +80,50 @@ impl Watchdog {
         Ok(())
     }
 
-    fn sample(&mut self, run: &Run, now_ns: u64) {
+    /// What trickles into a packet completes nothing, but it leaves traces: TCP
+    /// counts it. Of other sockets the kernel counts nothing, but whoever takes
+    /// bytes out of one uses CPU time, and a reader for which nothing comes uses
+    /// none. Among several channels of one reader that does not tell which one
+    /// moves: a stuck one is noticed when the others have come to rest.
+    fn look_inside(&mut self, run: &Run, now_ns: u64) {
         let channels = run.channels();
-        self.moved.resize(channels.len(), (0, 0));
-        for (channel, moved) in channels.iter().zip(&mut self.moved) {
-            let sample = channel.socket.upgrade().and_then(|fd| tcp_info::sample(&fd, now_ns));
-            let Some(sample) = sample else { continue };
-            // What trickles into a packet completes nothing, but TCP sees it.
-            if sample.received_bytes != moved.0 {
-                *moved = (sample.received_bytes, now_ns);
+        self.evidence.resize(channels.len(), 0);
+        let keep = now_ns - self.sampled_ns >= NS_PER_S;
+        if keep {
+            self.sampled_ns = now_ns;
+        }
+        for (channel, before) in channels.iter().zip(&mut self.evidence) {
+            let Some(socket) = channel.socket.upgrade() else { continue };
+            let sample = tcp_info::sample(&socket, now_ns);
+            let evidence = match &sample {
+                Some(sample) => sample.received_bytes,
+                None => run.readers[channel.reader].thread.cpu_ns(),
+            };
+            if evidence != *before {
+                *before = evidence;
+                channel.moved_ns.set(now_ns);
             }
-            let mut samples = lock(&channel.tcp);
-            if samples.len() == SAMPLES_MAX {
-                // Half the density rather than the beginning or the end.
-                let mut index = 0;
-                samples.retain(|_| {
-                    index += 1;
-                    index % 2 == 0
-                });
+            if let Some(sample) = sample.filter(|_| keep) {
+                push(&mut lock(&channel.tcp), sample);
             }
-            samples.push(sample);
         }
     }
 }
+
+fn push(samples: &mut Vec<TcpSample>, sample: TcpSample) {
+    if samples.len() == SAMPLES_MAX {
+        // Half the density rather than the beginning or the end.
+        let mut index = 0;
+        samples.retain(|_| {
+            index += 1;
+            index % 2 == 0
+        });
+    }
+    samples.push(sample);
+}
+
+/// How often in the time of a stall the kernel is asked what moved, at least.
+const LOOKS_PER_STALL: u64 = 4;
 
 /// TCP samples kept of one channel: at 255 channels 3 MiB.
 const SAMPLES_MAX: usize = 256;

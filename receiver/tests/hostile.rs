@@ -1,10 +1,20 @@
 //! Hostile and dying peers, over real sockets: each ends as it must, and the
 //! next migration completes.
 
+#[path = "hostile_parts/bombs.rs"]
+mod bombs;
 #[path = "hostile_parts/host.rs"]
 mod host;
+#[path = "hostile_parts/masks.rs"]
+mod masks;
+#[path = "hostile_parts/rules.rs"]
+mod rules;
+#[path = "hostile_parts/rules_of_channels.rs"]
+mod rules_of_channels;
 #[path = "hostile_parts/source.rs"]
 mod source;
+#[path = "hostile_parts/waits.rs"]
+mod waits;
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -46,6 +46,14 @@ impl ListenError {
         matches!(self, Self::Environment { .. })
     }
 
+    /// Whether the host is out of descriptors or memory (accept(2)): that may
+    /// pass.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        let full = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+        matches!(self, Self::Environment { errno, .. } if full.contains(errno))
+    }
+
     pub(super) fn environment(what: impl Into<String>, errno: Errno) -> Self {
         Self::Environment { what: what.into(), errno, hint: None }
     }

@@ -323,6 +323,14 @@ impl MainStream {
         self.in_device_state() && self.tail.ends_without_description(self.footers)
     }
 
+    /// True if [`MainStream::may_lack_description`], and moreover the footer at
+    /// the end is that of a section of the device state, as far as streams have
+    /// footers. Looks at all of the device state: to be asked after a silence,
+    /// not after every byte.
+    pub fn may_end_in_silence(&self) -> bool {
+        self.in_device_state() && self.tail.ends_with_a_section(self.footers)
+    }
+
     #[inline]
     fn took<'a>(&mut self, consumed: usize, event: Event<'a>) -> Step<'a> {
         self.position = self.position.wrapping_add(wide(consumed));

@@ -14,7 +14,7 @@ use crate::wire::vmdesc::{
     DESCRIPTION_BYTES_MAX, DESCRIPTION_BYTES_MIN, Description, DescriptionError, DeviceSection,
     Surroundings,
 };
-use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionType};
+use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType};
 
 /// The bytes since the first section of the device state.
 #[derive(Debug, Default)]
@@ -116,6 +116,29 @@ impl Tail {
             && (footers != Footers::On
                 || self.bytes.len() == 1
                 || from_end.nth(FOOTER_BYTES.saturating_sub(1)) == Some(&SectionType::FOOTER.0))
+    }
+
+    /// True if the bytes [end as the state does where no description
+    /// follows](Self::ends_without_description), behind a section that begins in
+    /// them.
+    pub(super) fn ends_with_a_section(&self, footers: Footers) -> bool {
+        let Some((_eof, state)) = self.bytes.split_last() else { return false };
+        if !self.ends_without_description(footers) {
+            return false;
+        }
+        if footers != Footers::On {
+            return !state.is_empty();
+        }
+        let Some((_, [_footer, id @ ..])) = state.split_last_chunk::<FOOTER_BYTES>() else {
+            return false;
+        };
+        let begins = |at: usize| {
+            let mut reader = Reader::new(state.get(at..).unwrap_or_default());
+            reader.byte("record type").is_ok_and(|found| found == SectionType::FULL.0)
+                && SectionHeader::parse(&mut reader)
+                    .is_ok_and(|header| header.section_id.to_be_bytes() == *id)
+        };
+        (0..state.len()).rev().any(begins)
     }
 
     /// Why the bytes are no whole migration although they end with what

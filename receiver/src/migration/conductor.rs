@@ -12,13 +12,15 @@ use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
 use super::return_path::ReturnPath;
 use super::rounds::{Gate, Rounds, check_close, check_end, gate};
-use super::settle::{self, ChannelCount};
+use super::settle::{self, Beside, ChannelCount};
+use super::silent_end::SilentEnd;
 use crate::clock::{NS_PER_MS, now_ns, seconds};
 use crate::error::{Family, RunError};
+use crate::hung_up::has_hung_up;
 use crate::inflate::PageInflate;
 use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
 use crate::reader::{Reader, cpu_use};
-use crate::run::{Run, lock};
+use crate::run::{ChannelStats, Run, lock};
 use crate::stats::{Latencies, Round};
 use crate::status::Status;
 use crate::tcp_info;
@@ -112,6 +114,10 @@ struct Walk<'run> {
     rounds: Rounds,
     deadline_ns: Option<u64>,
     round: Cell<RoundStart>,
+    /// When main last turned to its stream, after mapping or waiting: before
+    /// that nothing was read, so its silence says nothing.
+    turned_ns: Cell<u64>,
+    silent_end: SilentEnd,
 }
 
 /// Sums at the beginning of a round.
@@ -156,6 +162,8 @@ impl<'run> Walk<'run> {
             rounds: Rounds::default(),
             deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
             round: Cell::new(RoundStart { at_ns: now, ..RoundStart::default() }),
+            turned_ns: Cell::new(now),
+            silent_end: SilentEnd::default(),
         })
     }
 
@@ -259,7 +267,16 @@ impl<'run> Walk<'run> {
             Filled::Some => {}
             Filled::Nothing => {
                 settle::check(self.run)?;
-                self.check_time(at_boundary)?;
+                let silent_ns = self.silent_ns(now_ns());
+                // Without the return path the source closes, and that is its end.
+                let answers = self.return_path.is_open();
+                if answers && self.silent_end.is_here(&self.stream, silent_ns) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                // The device state has no place to rest but its end.
+                let may_rest = !self.stream.in_device_state()
+                    || (answers && !self.silent_end.is_refused(&self.stream));
+                self.check_time(at_boundary && may_rest)?;
             }
             Filled::End => {
                 let end = check_close(&self.stream, self.return_path.is_open())?;
@@ -283,13 +300,18 @@ impl<'run> Walk<'run> {
         Ok(self.input.is_dry())
     }
 
+    /// How long nothing has come that main waits for.
+    fn silent_ns(&self, now: u64) -> u64 {
+        now.saturating_sub(self.run.main.last_activity_ns.get().max(self.turned_ns.get()))
+    }
+
     fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
         let now = now_ns();
         if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
             let text = format!("the run took longer than {} s (--max-time)", seconds(limit));
             return Err(RunError::new(Family::Misbehaved, text));
         }
-        let silent_ns = now - self.run.main.last_activity_ns.get();
+        let silent_ns = self.silent_ns(now);
         if !at_boundary && silent_ns > self.plan.stall_ns {
             // In the device state the parser knows what is missing.
             let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
@@ -363,9 +385,12 @@ impl<'run> Walk<'run> {
         );
         self.received.ram = Some(Arc::clone(&ram));
         self.run.set_ram(ram);
-        self.run.phases().ram_mapped = Some(now_ns());
+        let now = now_ns();
+        self.run.phases().ram_mapped = Some(now);
+        self.turned_ns.set(now);
         if let ChannelCount::Configured(count) = self.plan.channels {
-            let connections = settle::configured(self.run, count, self.plan.stall_ns)?;
+            let stall_ns = self.plan.stall_ns;
+            let connections = settle::configured(self.run, &self.beside(), count, stall_ns)?;
             self.attach(connections);
             set_active(self.run, self.plan);
         }
@@ -375,11 +400,16 @@ impl<'run> Walk<'run> {
     /// Derives the channel count, if that is to be done and has not been.
     fn settle_derived(&self, multifd: bool) -> Result<(), RunError> {
         if self.plan.channels == ChannelCount::Derived && self.run.sync().is_none() {
-            let connections = settle::derived(self.run, multifd, self.plan.stall_ns)?;
+            let stall_ns = self.plan.stall_ns;
+            let connections = settle::derived(self.run, &self.beside(), multifd, stall_ns)?;
             tracing::info!("multifd channels derived: {}", connections.len());
             self.attach(connections);
         }
         Ok(())
+    }
+
+    fn beside(&self) -> Beside<'_> {
+        Beside { fd: self.input.fd(), return_path_open: self.return_path.is_open() }
     }
 
     fn attach(&self, connections: Vec<crate::door::Connection>) {
@@ -390,6 +420,7 @@ impl<'run> Walk<'run> {
         }
         let keep = self.plan.sink == Sink::Ram;
         settle::attach(self.run, self.readers, connections, self.page, keep);
+        self.turned_ns.set(now_ns());
         self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
     }
 
@@ -405,6 +436,13 @@ impl<'run> Walk<'run> {
                     settle::wait(self.run, TICK_MS)?;
                     self.check_time(true)?;
                     self.check_sync_stall(sync_point, since_ns)?;
+                    if self.return_path.is_open() && has_hung_up(&self.input.fd()) {
+                        let text = format!(
+                            "main stream: closed by the source while sync point {sync_point} was \
+                             awaited on its channels"
+                        );
+                        return Err(RunError::new(Family::Misbehaved, text));
+                    }
                 }
             }
         };
@@ -416,12 +454,12 @@ impl<'run> Walk<'run> {
         self.run.phases().first_byte.get_or_insert(now);
         sync.pass(sync_point);
         self.run.wake_readers();
+        self.turned_ns.set(now);
         Ok(())
     }
 
     fn check_sync_stall(&self, sync_point: u64, since_ns: u64) -> Result<(), RunError> {
-        let channels = self.run.channels().iter();
-        let moved = channels.map(|channel| channel.counters.last_activity_ns.get());
+        let moved = self.run.channels().iter().map(ChannelStats::active_ns);
         let newest_ns = moved.max().unwrap_or(0).max(since_ns);
         let silent_ns = now_ns().saturating_sub(newest_ns);
         if silent_ns <= self.plan.stall_ns {

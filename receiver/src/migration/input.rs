@@ -1,6 +1,6 @@
 //! The main stream's bytes: a buffer in front of a socket, pipe or file.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -41,6 +41,11 @@ impl Input {
         let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         buffer[..first.len()].copy_from_slice(first);
         Self { fd, buffer, start: 0, end: first.len(), drained: false }
+    }
+
+    /// The socket, pipe or file.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// What has been read and not been used.

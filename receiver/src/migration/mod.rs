@@ -12,6 +12,7 @@ mod outcome;
 mod return_path;
 pub mod rounds;
 mod settle;
+mod silent_end;
 
 pub use conductor::{Conductor, Plan, Sink};
 pub use main_pages::{MainPages, Placing};

@@ -6,15 +6,16 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::channel::ChannelId;
-use crate::clock::{NS_PER_MS, now_ns, seconds};
+use crate::clock::{NS_PER_MS, NS_PER_S, now_ns, seconds};
 use crate::door::Connection;
 use crate::error::{Family, RunError};
+use crate::hung_up::has_hung_up;
 use crate::reader::{Attach, Discard, Order, Reader};
 use crate::run::{ChannelStats, Run};
-use crate::stats::{ChannelCounters, ChannelPhase};
+use crate::stats::{ChannelCounters, ChannelPhase, Counter};
 use crate::tcp_info::is_tcp;
 use crate::wire::{INIT_BYTES, PageBytes};
 
@@ -59,19 +60,54 @@ pub(super) fn main_stream(run: &Run) -> Result<Connection, RunError> {
     }
 }
 
+/// The main stream while its channels are awaited: without it none will come.
+pub(super) struct Beside<'a> {
+    /// Its socket.
+    pub(super) fd: BorrowedFd<'a>,
+    /// The source waits for an answer, so it does not close before the end.
+    pub(super) return_path_open: bool,
+}
+
+impl Beside<'_> {
+    /// True if channels that are not here will not come any more. A source
+    /// without a return path may have written all and closed before we got to
+    /// its channels: those knock soon.
+    fn has_given_up(&self, hung_up_ns: &mut Option<u64>) -> bool {
+        if !has_hung_up(&self.fd) {
+            return false;
+        }
+        let now = now_ns();
+        self.return_path_open || now - *hung_up_ns.get_or_insert(now) >= LATE_NS
+    }
+}
+
 /// Waits for `count` channels.
 ///
 /// # Errors
-/// Misbehaved: they do not come within `stall_ns`, or ids that cannot be.
-pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Connection>, RunError> {
+/// Misbehaved: they do not come within `stall_ns` or before main has gone, or
+/// ids that cannot be.
+pub(super) fn configured(
+    run: &Run,
+    main: &Beside<'_>,
+    count: u8,
+    stall_ns: u64,
+) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
+    let mut hung_up_ns = None;
     loop {
         let decided = run.arrivals().decide(usize::from(count))?;
         if let Some(ours) = ours(run, decided) {
             return Ok(ours);
         }
+        let here = run.arrivals().waiting().count();
+        if main.has_given_up(&mut hung_up_ns) {
+            let text = format!(
+                "main stream: closed by the source when {here} of {count} multifd channels had \
+                 connected"
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
         if now_ns() - since_ns > stall_ns {
-            let here = run.arrivals().waiting().count();
             let text = format!(
                 "{here} of {count} multifd channels connected after {} s: set multifd-channels to \
                  the source's value",
@@ -88,26 +124,34 @@ pub(super) fn configured(run: &Run, count: u8, stall_ns: u64) -> Result<Vec<Conn
 /// `multifd` tells that there must be channels (main had a FLUSH).
 ///
 /// # Errors
-/// Misbehaved: an id is missing for `stall_ns`.
+/// Misbehaved: an id is missing for `stall_ns`, or main has gone.
 pub(super) fn derived(
     run: &Run,
+    main: &Beside<'_>,
     multifd: bool,
     stall_ns: u64,
 ) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
+    let mut hung_up_ns = None;
     loop {
-        let quiet_ns = now_ns().saturating_sub(run.door_busy_ns.load(Relaxed));
-        if quiet_ns >= QUIET_NS {
+        if is_quiet(run, since_ns) {
             let decided = run.arrivals().derive(multifd)?;
             if let Some(ours) = ours(run, decided) {
                 return Ok(ours);
             }
         }
+        let (contiguous, here) = {
+            let arrivals = run.arrivals();
+            (arrivals.contiguous(), arrivals.waiting().count())
+        };
+        if (multifd || here > 0) && main.has_given_up(&mut hung_up_ns) {
+            let text = format!(
+                "main stream: closed by the source before multifd channel {contiguous} came, \
+                 {here} channels connected"
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
         if now_ns() - since_ns > stall_ns {
-            let (contiguous, here) = {
-                let arrivals = run.arrivals();
-                (arrivals.contiguous(), arrivals.waiting().count())
-            };
             let text = format!(
                 "multifd channel {contiguous} is missing after {} s, {here} channels connected",
                 seconds(stall_ns)
@@ -116,6 +160,20 @@ pub(super) fn derived(
         }
         wait(run, QUIET_POLL_MS)?;
     }
+}
+
+/// True if none of the run's channels has come for a while, and nobody is at
+/// the door who could be one. Strangers may go on knocking: after a while that
+/// counts no more.
+fn is_quiet(run: &Run, since_ns: u64) -> bool {
+    let now = now_ns();
+    let younger = |since_ns: u64, than_ns: u64| now.saturating_sub(since_ns) < than_ns;
+    if younger(run.arrivals().last_ns(), QUIET_NS) {
+        return false;
+    }
+    let at_the_door = younger(run.door_busy_ns.load(Relaxed), QUIET_NS)
+        || younger(run.door_unknown_ns.load(Relaxed), LATE_NS);
+    !at_the_door || !younger(since_ns, CROWD_NS)
 }
 
 /// The run's own connections; the others are refused.
@@ -154,6 +212,7 @@ pub(super) fn attach(
             peer: connection.peer.clone(),
             socket: Arc::downgrade(&connection.fd),
             tcp: Mutex::new(Vec::new()),
+            moved_ns: Counter::default(),
         }
     });
     run.set_channels(stats.collect());
@@ -174,3 +233,8 @@ const TICK_MS: u16 = 100;
 const QUIET_POLL_MS: u16 = 20;
 /// Nobody has knocked for this long: everybody is here.
 const QUIET_NS: u64 = 200 * NS_PER_MS;
+/// A channel's Init that was lost on its way is sent again within this time
+/// (TCP's first two retransmissions).
+const LATE_NS: u64 = NS_PER_S;
+/// However many strangers come and go: those who belong here are here by then.
+const CROWD_NS: u64 = 2 * NS_PER_S;

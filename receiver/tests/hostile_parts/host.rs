@@ -13,7 +13,7 @@ use landfall_receiver::migration::Sink;
 use landfall_receiver::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
 use landfall_receiver::status::Status;
 
-use super::source::{PONG, SHUT_0, SHUT_1, Script, Source};
+use super::source::{PONG, SHUT_0, SHUT_1, Script, Source, To};
 
 /// A receiver that is alone in the process as long as this lives, so that
 /// threads and descriptors can be counted.
@@ -58,10 +58,17 @@ impl Host {
 
     /// Listens for `channels` channels.
     pub(crate) fn start(&self, channels: Option<u8>) -> Attacked {
-        let address = Address::parse("tcp:127.0.0.1:0").unwrap();
+        self.start_at("tcp:127.0.0.1:0", channels)
+    }
+
+    /// Listens at `address`; the port is 0 where there is none.
+    pub(crate) fn start_at(&self, address: &str, channels: Option<u8>) -> Attacked {
+        let address = Address::parse(address).unwrap();
         let incoming = Incoming { channels, ..Incoming::default() };
         let migration = self.receiver.start(&[address], incoming, &mut |_| None).unwrap();
-        let port = migration.socket_address[0]["port"].as_str().unwrap().parse().unwrap();
+        let port = migration.socket_address[0]["port"]
+            .as_str()
+            .map_or(0, |port| port.parse().expect("a port is a number"));
         Attacked { migration, port }
     }
 
@@ -86,6 +93,30 @@ impl Host {
             check_ram(&migration, label);
         }
         assert!(source.is_let_go(), "{label}: a connection is still open");
+    }
+
+    /// How a migration ends whose source sends all of `script` and, if it
+    /// `closes`, says on main that this was all.
+    pub(crate) fn outcome(
+        &self,
+        label: &str,
+        channels: usize,
+        script: &Script,
+        closes: bool,
+    ) -> Result<(), RunError> {
+        let attacked = self.start(Some(channels as u8));
+        let mut source = Source::connect(attacked.port, channels);
+        // It may be refused before all of it is written.
+        let _ = source.send(&script.steps);
+        if closes {
+            source.close(To::Main);
+        }
+        assert!(attacked.migration.wait_for(PATIENCE), "{label}: does not end");
+        let ended = attacked.migration.wait();
+        let wanted = if ended.error.is_some() { Status::Failed } else { Status::Completed };
+        assert_eq!(*attacked.migration.run.status(), wanted, "{label}");
+        assert!(source.is_let_go(), "{label}: a connection is still open");
+        ended.error.clone().map_or(Ok(()), Err)
     }
 
     /// A migration fails as it must, nothing of it is left, and the next one

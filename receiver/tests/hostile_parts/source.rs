@@ -3,7 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Where bytes go: main, or a channel by its place in the source's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,23 @@ impl Script {
         found.nth(nth).expect("so many steps").0
     }
 
+    /// A migration without multifd: `start`, then `part` in a PART of ram.
+    pub(crate) fn plain(start: Vec<u8>, part: &[u8]) -> Self {
+        let mut script = Self { steps: Vec::new() };
+        script.main(start);
+        script.main([&section(SECTION_PART), part, &end_of_section()].concat());
+        script.main([section(SECTION_END), end_of_section()].concat());
+        script.main(device_state());
+        script
+    }
+
+    /// Puts other bytes in place of the `nth` step for `to`.
+    pub(crate) fn replaced(mut self, to: To, nth: usize, bytes: Vec<u8>) -> Self {
+        let step = self.step(to, nth);
+        self.steps[step].1 = bytes;
+        self
+    }
+
     /// Puts other bytes in place of the `nth` step for `to`; what comes after it
     /// is not sent.
     pub(crate) fn spoilt(mut self, to: To, nth: usize, bytes: Vec<u8>) -> Self {
@@ -79,6 +101,22 @@ impl Source {
     pub(crate) fn connect(port: u16, channels: usize) -> Self {
         let main = connect(port);
         Self { main, channels: (0..channels).map(|_| connect(port)).collect() }
+    }
+
+    /// The same over a unix socket.
+    pub(crate) fn connect_unix(path: &Path, channels: usize) -> Self {
+        let connect = || {
+            let socket = UnixStream::connect(path).expect("somebody listens");
+            // All that is asked of it here any stream socket can do.
+            TcpStream::from(OwnedFd::from(socket))
+        };
+        Self { main: connect(), channels: (0..channels).map(|_| connect()).collect() }
+    }
+
+    /// Sockets that are connected already, main first.
+    pub(crate) fn of(sockets: Vec<TcpStream>) -> Self {
+        let mut sockets = sockets.into_iter();
+        Self { main: sockets.next().expect("main"), channels: sockets.collect() }
     }
 
     /// Writes some steps.
@@ -128,6 +166,14 @@ impl Source {
     pub(crate) fn is_let_go(&mut self) -> bool {
         let Self { main, channels } = self;
         std::iter::once(main).chain(channels).all(is_closed)
+    }
+
+    /// Ends one stream by a RST.
+    pub(crate) fn reset(&mut self, to: To) {
+        let now = libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(self.stream(to), sockopt::Linger, &now).unwrap();
+        let other = TcpStream::from(OwnedFd::from(UnixStream::pair().unwrap().0));
+        drop(std::mem::replace(self.stream(to), other));
     }
 
     /// Says on one stream that nothing more comes.
@@ -205,19 +251,47 @@ pub(crate) fn sync() -> Vec<u8> {
 
 /// Main, up to the end of ram's START: one block of `block_bytes`.
 pub(crate) fn start(block_bytes: u64) -> Vec<u8> {
-    let machine = b"pc-q35-10.0";
-    let mut bytes = b"QEVM\0\0\0\x03\x07\0\0\0\x0b".to_vec();
-    bytes.extend(machine);
-    bytes.extend(command(1, &[]));
-    bytes.extend(command(2, &[0, 0, 0, 1]));
-    bytes.extend(b"\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04");
-    bytes.extend(item(block_bytes | MEM_SIZE));
-    bytes.push(BLOCK.len() as u8);
-    bytes.extend(BLOCK.as_bytes());
-    bytes.extend(block_bytes.to_be_bytes());
-    bytes.extend(item(FLUSH));
-    bytes.extend(end_of_section());
-    bytes
+    let list = [list(&[(BLOCK.as_bytes(), block_bytes)]), item(FLUSH)].concat();
+    start_of(&configuration(MACHINE), &commands(), &list)
+}
+
+/// Main, up to the end of ram's START, from its parts.
+pub(crate) fn start_of(configuration: &[u8], commands: &[u8], list: &[u8]) -> Vec<u8> {
+    [MAIN_MAGIC_3, configuration, commands, START_RAM, list, &end_of_section()].concat()
+}
+
+/// The configuration section without subsections.
+pub(crate) fn configuration(machine: &[u8]) -> Vec<u8> {
+    [&[7][..], &(machine.len() as u32).to_be_bytes(), machine].concat()
+}
+
+/// A subsection of it.
+pub(crate) fn subsection(name: &str, version: u32, body: &[u8]) -> Vec<u8> {
+    [&[5, name.len() as u8][..], name.as_bytes(), &version.to_be_bytes(), body].concat()
+}
+
+/// OPEN_RETURN_PATH and PING 1.
+pub(crate) fn commands() -> Vec<u8> {
+    [command(1, &[]), command(2, &[0, 0, 0, 1])].concat()
+}
+
+/// The list of RAM blocks.
+pub(crate) fn list(blocks: &[(&[u8], u64)]) -> Vec<u8> {
+    let total: u64 = blocks.iter().map(|(_, bytes)| bytes).sum();
+    [item(total | MEM_SIZE), entries(blocks)].concat()
+}
+
+/// The entries of a list of RAM blocks.
+pub(crate) fn entries(blocks: &[(&[u8], u64)]) -> Vec<u8> {
+    let entry = |(name, bytes): &(&[u8], u64)| {
+        [&[name.len() as u8][..], name, &bytes.to_be_bytes()].concat()
+    };
+    blocks.iter().flat_map(entry).collect()
+}
+
+/// An item of ram that names [`BLOCK`], with what follows the name.
+pub(crate) fn page_item(flags: u64, offset: u64, rest: &[u8]) -> Vec<u8> {
+    [&item(flags | offset)[..], &[BLOCK.len() as u8], BLOCK.as_bytes(), rest].concat()
 }
 
 /// The beginning of a PART or END of ram.
@@ -242,15 +316,26 @@ pub(crate) fn command(id: u16, payload: &[u8]) -> Vec<u8> {
 
 /// One device, the end, and the description that fits them.
 pub(crate) fn device_state() -> Vec<u8> {
-    let text = br#"{"page_size": 4096, "devices": [{"name": "timer", "instance_id": 0, "fields": [{"size": 24}]}]}"#;
+    described(br#"{"page_size": 4096, "devices": [{"name": "timer", "instance_id": 0, "fields": [{"size": 24}]}]}"#)
+}
+
+/// One device, the end, and this description.
+pub(crate) fn described(text: &[u8]) -> Vec<u8> {
+    [&undescribed()[..], &[6], &(text.len() as u32).to_be_bytes(), text].concat()
+}
+
+/// One device and the end.
+pub(crate) fn undescribed() -> Vec<u8> {
     let mut bytes = b"\x04\0\0\0\x04\x05timer\0\0\0\0\0\0\0\x02".to_vec();
     bytes.extend([0; 24]);
-    bytes.extend(b"\x7e\0\0\0\x04\0\x06");
-    bytes.extend((text.len() as u32).to_be_bytes());
-    bytes.extend(text);
+    bytes.extend(b"\x7e\0\0\0\x04\0");
     bytes
 }
 
+pub(crate) const MACHINE: &[u8] = b"pc-q35-10.0";
+pub(crate) const MAIN_MAGIC_3: &[u8] = b"QEVM\0\0\0\x03";
+/// START of ram, before its payload.
+pub(crate) const START_RAM: &[u8] = b"\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04";
 pub(crate) const BLOCK: &str = "mem";
 pub(crate) const PAGES: u64 = 64;
 pub(crate) const BLOCK_BYTES: u64 = PAGES * 4096;
