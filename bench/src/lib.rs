@@ -11,6 +11,7 @@
 //! both together, in memory.
 
 pub mod ceiling;
+pub mod compare;
 pub mod config;
 mod content;
 mod devices;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use landfall_bench::compare::{SCENARIOS, Scenario};
 use landfall_bench::form::Version;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
@@ -50,6 +51,14 @@ pub(crate) enum Command {
     Record(RecordArguments),
     /// Send a recording to any destination, landfall or a real QEMU
     Replay(ReplayArguments),
+    /// Run the same migration into the bare ceiling, QEMU and landfall, in turn
+    ///
+    /// Tells what each destination's process used, and landfall's share of it. The hugepage
+    /// contenders need 2 MiB pages reserved for the guest's RAM and 64 MiB more.
+    Compare(CompareArguments),
+    /// The bare ceiling of a comparison, as a process of its own
+    #[command(hide = true)]
+    Ceiling(CeilingArguments),
 }
 
 #[derive(Debug, Args)]
@@ -310,6 +319,49 @@ pub(crate) struct ReplayArguments {
     /// How long the destination may take for what the recorded one answered
     #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "60")]
     pub(crate) reply_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// What is migrated; repeatable, random without it; --list tells them
+    #[arg(long, value_name = "NAME", value_parser = scenario)]
+    pub(crate) scenario: Vec<&'static Scenario>,
+    /// List the scenarios
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Guest RAM
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "1G")]
+    pub(crate) ram: u64,
+    /// How often each destination runs; under 6 there is no interval
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) pairs: usize,
+    /// Multifd channels in place of the scenario's
+    #[arg(long, value_name = "N")]
+    pub(crate) channels: Option<u8>,
+    /// The QEMU at both ends; without it the synthetic source, and no QEMU as destination
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) qemu: Option<PathBuf>,
+    /// Where the guest's memory lies meanwhile: best a tmpfs
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    pub(crate) scratch: PathBuf,
+    /// Write every run to FILE as JSON; - is stdout and moves the table to stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CeilingArguments {
+    pub(crate) kind: String,
+    pub(crate) channels: u8,
+    pub(crate) readers: u8,
+    pub(crate) ram: u64,
+}
+
+fn scenario(name: &str) -> Result<&'static Scenario, String> {
+    Scenario::named(name).ok_or_else(|| {
+        let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 fn version(text: &str) -> Result<Version, String> {

@@ -1,6 +1,7 @@
 //! `landfall`: a stand-in for the destination of a QEMU live migration.
 
 mod cli;
+mod compare;
 mod demo;
 mod exit;
 mod live;
@@ -29,6 +30,8 @@ fn main() -> std::process::ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Record(arguments) => record::run(&arguments, cli.quiet),
         Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
+        Command::Compare(arguments) => compare::run(&arguments, cli.quiet),
+        Command::Ceiling(arguments) => compare::ceiling(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {
         eprintln!("landfall: {failure}");

@@ -1,0 +1,128 @@
+//! A program under measurement: killed when dropped, and its CPU clock.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    time::{ClockId, clock_gettime},
+    unistd::{Pid, SysconfVar, sysconf},
+};
+
+/// A running program. Its standard output is a pipe, its errors go to a log file.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    log: PathBuf,
+    name: String,
+}
+
+/// CPU time of a process, ended threads included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cpu {
+    /// To the nanosecond.
+    pub(super) total_s: f64,
+    /// To a clock tick.
+    pub(super) user_s: f64,
+    /// To a clock tick.
+    pub(super) system_s: f64,
+}
+
+impl Process {
+    pub(super) fn start(
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        log: PathBuf,
+    ) -> Result<Self, String> {
+        let name = program.display().to_string();
+        let failed = |error: std::io::Error| format!("{name}: {error}");
+        let errors = File::create(&log).map_err(failed)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self { child, log, name })
+    }
+
+    /// Its standard output, once.
+    pub(super) fn output(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().expect("taken once")
+    }
+
+    /// What it has used so far.
+    pub(super) fn cpu(&self) -> Result<Cpu, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("CPU time of {}: {error}", self.name);
+        let id = i32::try_from(self.child.id()).map_err(|error| failed(&error))?;
+        // The clock id of a process, as the kernel encodes it (include/linux/posix-timers.h:
+        // CPUCLOCK_SCHED).
+        let time = clock_gettime(ClockId::from_raw((!id << 3) | 2)).map_err(|e| failed(&e))?;
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).map_err(|e| failed(&e))?;
+        // Fields 14 and 15 of proc_pid_stat(5); the second, the name, may hold blanks.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut ticks = after_name.split_whitespace().skip(11).map(str::parse::<f64>);
+        let mut next = || ticks.next().and_then(Result::ok).ok_or_else(|| failed(&"no such field"));
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
+        Ok(Cpu {
+            total_s: time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9,
+            user_s: next()? / per_second,
+            system_s: next()? / per_second,
+        })
+    }
+
+    /// True once it has ended; an error if it ended badly. Its CPU clock can still be read then.
+    pub(super) fn has_ended(&mut self) -> Result<bool, String> {
+        let id = Id::Pid(Pid::from_raw(self.child.id().cast_signed()));
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(id, flags) {
+            Ok(WaitStatus::StillAlive) => Ok(false),
+            Ok(WaitStatus::Exited(_, 0)) => Ok(true),
+            Ok(status) => Err(format!("{} ended: {status:?}: {}", self.name, self.log())),
+            Err(error) => Err(format!("{}: {error}", self.name)),
+        }
+    }
+
+    /// The last lines of what it complained of.
+    pub(super) fn log(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let from = text.lines().count().saturating_sub(5);
+        text.lines().skip(from).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks `probe` until it has an answer; after `limit` the error names `what`.
+pub(super) fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>, String>,
+) -> Result<T, String> {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = probe()? {
+            return Ok(answer);
+        }
+        if begin.elapsed() > limit {
+            return Err(format!("no {what} within {limit:?}"));
+        }
+        thread::sleep(PROBE_EVERY);
+    }
+}
+
+/// Seldom enough to cost next to nothing, often enough for a run of a second.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
