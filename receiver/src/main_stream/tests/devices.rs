@@ -153,6 +153,36 @@ fn without_a_description_the_end_is_reported_as_such() {
 }
 
 #[test]
+fn only_the_footer_of_a_device_may_end_a_stream_in_silence() {
+    let with_tail = |tail: &[u8]| {
+        let mut source = Source::new(true);
+        source.header().configuration("pc").ram_start(1, &[("mem", 0x4000)]).eos().footer(1);
+        source.go_on(3, 1).eos().footer(1).raw(tail);
+        let mut stream = MainStream::new(Options::default());
+        let mut input = &source.bytes[..];
+        while let Step::Event { consumed, .. } = stream.step(input).unwrap() {
+            input = &input[consumed..];
+        }
+        stream.may_end_in_silence()
+    };
+    let mut two = Source::new(true);
+    two.device(4, "timer", 0, &[1; 24]).device(0x0102, "apic", 0, &[2; 9]);
+    let two = two.bytes;
+    assert!(with_tail(&[&two[..], &[0]].concat()));
+    assert!(!with_tail(&two), "no EOF byte");
+    for cut in 1..two.len() {
+        let cut_short = [&two[..cut], &[0]].concat();
+        let ends = cut_short[..cut].ends_with(b"\x7e\0\0\0\x04");
+        assert_eq!(with_tail(&cut_short), ends, "cut at {cut}");
+    }
+    let mut other = [&two[..], &[0]].concat();
+    let id = other.len() - 2;
+    other[id] ^= 1;
+    assert!(!with_tail(&other), "no such device");
+    assert!(!with_tail(&[0]), "no device at all");
+}
+
+#[test]
 fn a_description_that_does_not_fit_is_named_at_the_end() {
     let mut source = Source::new(true);
     source.header().configuration("pc").ram_start(1, &[("mem", 0x4000)]).eos().footer(1);

@@ -1,6 +1,7 @@
 //! Conversations with a real receiver on loopback.
 
 mod incoming;
+mod masks;
 mod runs;
 mod session;
 mod settings;
