@@ -81,6 +81,9 @@ pub(crate) enum Extra {
     PauseBeforeSwitchover,
     /// The capability `xbzrle`: pages sent again come as what has changed.
     Xbzrle,
+    /// `suppress-vmdesc=on`: nothing but silence marks the end of the stream as
+    /// long as the return path is open. Not in the covering set.
+    NoDescription,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +196,6 @@ fn is_allowed(row: &Partial) -> bool {
 
     let old_qemu = sender.map(|s| s.qemu == "7.2");
     let old_board = sender.map(|s| s.machine.starts_with("pc-i440fx-2."));
-    let no_vmdesc = sender.map(|s| s.machine == "pc-i440fx-2.2");
     let no_configuration = old_board;
     let multifd = channels.map(|n| n > 0);
     let derived = count.map(|c| c == Count::Derived);
@@ -207,9 +209,6 @@ fn is_allowed(row: &Partial) -> bool {
         || both(ack, old_qemu)
         || both(ack, return_path.map(|on| !on))
         || both(ack, control.map(|c| c == Control::CommandLine))
-        // Over the return path nothing but silence marks the end of a stream
-        // without a vmdesc.
-        || both(no_vmdesc, return_path)
         // The machines of 2014 have no slot for virtio-mem, and no
         // configuration section for the UUID to be in.
         || both(old_board, extra.map(|e| e == Extra::VirtioMem))

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -53,6 +53,26 @@ fn more_ram_than_allowed_is_refused_and_the_guest_stays_with_its_source() {
     let Some(programs) = programs() else { return };
     for sender in SENDERS {
         too_large(&programs, sender).unwrap_or_else(|error| panic!("{sender:?}: {error}"));
+    }
+}
+
+#[test]
+fn sources_without_a_description_end_in_silence() {
+    let _turn = turn();
+    let Some(programs) = programs() else { return };
+    let old = Sender { qemu: "7.2", machine: "pc-i440fx-2.2" };
+    for (sender, extra) in [
+        (old, Extra::Plain),
+        (SENDERS[0], Extra::NoDescription),
+        (SENDERS[1], Extra::NoDescription),
+    ] {
+        for channels in [0, 4] {
+            let case = Case { channels, extra, uuid: sender != old, ..case(sender) };
+            let begin = Instant::now();
+            run::into_landfall(&case, &programs, 9)
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
+            println!("{:.1} s {case}", begin.elapsed().as_secs_f64());
+        }
     }
 }
 

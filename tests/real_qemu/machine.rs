@@ -69,13 +69,15 @@ pub(crate) fn arguments(case: &Case, memory: &[MemoryFile], disk: &Path) -> Vec<
             ),
         );
     }
+    let suppressed = if case.extra == Extra::NoDescription { ",suppress-vmdesc=on" } else { "" };
+    let machine = format!("{}{suppressed}", case.sender.machine);
     if case.two_blocks {
-        option("-machine", case.sender.machine.to_owned());
+        option("-machine", machine);
         for file in memory {
             option("-numa", format!("node,memdev={}", file.id));
         }
     } else {
-        option("-machine", format!("{},memory-backend={}", case.sender.machine, memory[0].id));
+        option("-machine", format!("{machine},memory-backend={}", memory[0].id));
     }
     let bytes: u64 = memory.iter().map(|file| file.bytes).sum();
     if case.extra == Extra::VirtioMem {

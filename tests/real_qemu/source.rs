@@ -179,7 +179,7 @@ impl Source {
             capabilities.push("return-path");
         }
         match self.case.extra {
-            Extra::Plain | Extra::VirtioMem => {}
+            Extra::Plain | Extra::VirtioMem | Extra::NoDescription => {}
             Extra::SwitchoverAck => capabilities.push("switchover-ack"),
             Extra::ValidateUuid => capabilities.push("validate-uuid"),
             Extra::Xbzrle => capabilities.push("xbzrle"),

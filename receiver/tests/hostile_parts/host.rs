@@ -32,7 +32,7 @@ impl Host {
 
     /// A receiver with one reader for all channels, and a migration behind it.
     pub(crate) fn with(change: impl FnOnce(&mut ReceiverConfig)) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let hugepages = Hugepages::Off;
         let mut config = ReceiverConfig {
             memory: MemoryConfig { hugepages, ..MemoryConfig::default() },
@@ -84,10 +84,10 @@ impl Host {
     /// The end of a migration whose bytes have all been sent.
     pub(crate) fn completed(&self, attacked: Attacked, mut source: Source, label: &str) {
         let replies = source.replies();
-        assert_eq!(replies, [PONG, self.shut].concat(), "{label}");
         let migration = attacked.migration;
         let error = migration.wait().error.clone();
         assert_eq!(error, None, "{label}");
+        assert_eq!(replies, [PONG, self.shut].concat(), "{label}");
         assert_eq!(*migration.run.status(), Status::Completed, "{label}");
         if self.shut == SHUT_0 {
             check_ram(&migration, label);
@@ -161,6 +161,11 @@ impl Host {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Nobody else counts descriptors as long as this is held.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A run that waits to be attacked.

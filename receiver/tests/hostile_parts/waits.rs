@@ -1,6 +1,10 @@
 //! Peers that are late, slow, silent or gone: who is waited for, and how long.
 
+use std::fs::read_link;
 use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -271,7 +275,7 @@ fn strangers_who_never_stop_knocking_do_not_hold_up_a_derived_count() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Relaxed) {
-                drop(std::net::TcpStream::connect(("127.0.0.1", port)));
+                drop(TcpStream::connect(("127.0.0.1", port)));
                 thread::sleep(Duration::from_millis(30));
             }
         });
@@ -331,13 +335,18 @@ fn a_host_without_descriptors_refuses_strangers_and_not_the_run() {
         || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let strays: Vec<_> = (0..60).map(|_| unconnected()).collect();
     let ours: Vec<_> = (0..=CHANNELS).map(|_| unconnected()).collect();
-    let highest = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let is_ring = |target: &Path| target.to_string_lossy().contains("io_uring");
+    // The reader makes its ring on its own thread.
+    attacked.wait_until("there is a ring", |_| {
+        descriptors().filter_map(|entry| read_link(entry.path()).ok()).any(|to| is_ring(&to))
+    });
+    let highest = descriptors().count() as u64;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, highest + 12, hard).unwrap();
-    let knock = |fds: Vec<std::os::fd::OwnedFd>| -> Vec<std::net::TcpStream> {
+    let knock = |fds: Vec<OwnedFd>| -> Vec<TcpStream> {
         fds.into_iter()
             .map(|fd| {
-                use std::os::fd::AsRawFd;
                 let address = SockaddrIn::new(127, 0, 0, 1, attacked.port);
                 connect_fd(fd.as_raw_fd(), &address).unwrap();
                 fd.into()
