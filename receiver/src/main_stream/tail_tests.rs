@@ -60,3 +60,15 @@ fn searching_is_linear_in_the_bytes() {
     }
     assert_eq!(tail.candidates, 50_000);
 }
+
+#[test]
+fn only_a_text_of_10_bytes_to_64_mib_can_be_a_description() {
+    for (length, candidates) in
+        [(0, 0), (9, 0), (10, 1), (64 << 20, 1), ((64 << 20) + 1, 0), (u32::MAX, 0)]
+    {
+        let bytes = [&b"\x7e\0\0\0\x01\0\x06"[..], &length.to_be_bytes(), b"{\""].concat();
+        let mut tail = Tail::default();
+        assert!(tail.push(&bytes, &AROUND).end.is_none());
+        assert_eq!(tail.candidates, candidates, "{length} bytes");
+    }
+}

@@ -30,12 +30,15 @@ impl PageBytes {
 
     /// 2 to the power of `bits`, 12 to 16.
     pub(super) fn from_bits(bits: u32, at: usize) -> Result<Self, WireError> {
-        let fault = WireFault::Unknown { found: u64::from(bits) };
-        1u32.checked_shl(bits).and_then(Self::new).ok_or(WireError {
-            field: "target-page-bits",
-            at,
-            fault,
-        })
+        let (least, most) = (Self::MIN.trailing_zeros(), Self::MAX.trailing_zeros());
+        let found = u64::from(bits);
+        let fault = if bits < least {
+            WireFault::UnderLimit { found, limit: least.into() }
+        } else {
+            WireFault::OverLimit { found, limit: most.into() }
+        };
+        let page = 1u32.checked_shl(bits).and_then(Self::new);
+        page.ok_or(WireError { field: "target-page-bits", at, fault })
     }
 
     /// The size in bytes.

@@ -128,19 +128,22 @@ fn bombs() -> Vec<Bomb> {
             what: "a description of 8 MiB that lists all it can",
             script: state(&described(&densest(8 << 20))),
             filler: 0,
-            // Sixteen bytes of ours for one of text, at the very most.
-            peak_kib_max: 16 * (8 << 10) + CLAIM_KIB,
+            // Ten bytes of ours for one of text, at the very most.
+            peak_kib_max: 10 * (8 << 10) + CLAIM_KIB,
         },
     ]
 }
 
-/// A description whose entries take as little text as can be.
+/// A description whose entries take as little text, and as much memory, as can be.
 fn densest(bytes: usize) -> Vec<u8> {
-    let mut text = br#"{"devices":[{"name":"","instance_id":0,"subsections":["#.to_vec();
+    let entry = br#"{"name":"a","instance_id":0}"#;
+    let mut text = br#"{"devices":["#.to_vec();
     while text.len() < bytes {
-        text.extend(br#"{"vmsd_name":"","version":0},"#);
+        text.extend(entry);
+        text.push(b',');
     }
-    text.extend(br#"{"vmsd_name":"","version":0}]}]}"#);
+    text.extend(entry);
+    text.extend(b"]}");
     text
 }
 

@@ -164,10 +164,14 @@ fn subsections() -> Rule {
             ("mapped-ram", with(&[names(1, &["mapped-ram"])]), {
                 refused(Unsupported, "capability mapped-ram")
             }),
-            ("pages of 2 KiB", bits(11), refused(Malformed, "target-page-bits is 0xb")),
+            (
+                "pages of 2 KiB",
+                bits(11),
+                refused(Malformed, "target-page-bits is 11, at least 12 needed"),
+            ),
             ("pages of 4 KiB", bits(12), taken()),
             ("pages of 64 KiB", bits(16), taken()),
-            ("pages of 128 KiB", bits(17), refused(Malformed, "target-page-bits is 0x11")),
+            ("pages of 128 KiB", bits(17), refused(Malformed, "target-page-bits is 17, limit 16")),
         ],
     }
 }
