@@ -11,6 +11,10 @@ mod masks;
 mod rules;
 #[path = "hostile_parts/rules_of_channels.rs"]
 mod rules_of_channels;
+#[path = "hostile_parts/rules_of_main.rs"]
+mod rules_of_main;
+#[path = "hostile_parts/rules_of_pages.rs"]
+mod rules_of_pages;
 #[path = "hostile_parts/source.rs"]
 mod source;
 #[path = "hostile_parts/waits.rs"]

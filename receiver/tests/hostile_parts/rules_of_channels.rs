@@ -1,10 +1,10 @@
 //! What is checked of a channel (docs/wire-format.md), rule by rule: the value
 //! at the limit is taken, the next one refused with place, found and allowed.
 
-use landfall_receiver::error::Family::{self, Malformed, Misbehaved, Unsupported};
+use landfall_receiver::error::Family::{Malformed, Misbehaved, Unsupported};
 
 use super::host::CHANNELS;
-use super::rules::{Rule, hold};
+use super::rules::{Rule, hold, refused, taken};
 use super::source::*;
 
 #[test]
@@ -20,10 +20,6 @@ fn sent(packet: Vec<u8>) -> Script {
 /// The same, and nothing after it: whoever waits for it there waits in vain.
 fn spoilt(packet: Vec<u8>) -> Script {
     Script::legal(CHANNELS).spoilt(To::Channel(1), 2, packet)
-}
-
-fn refused(family: Family, part: &'static str) -> Result<(), (Family, &'static str)> {
-    Err((family, part))
 }
 
 /// A packet of pages 4 and 5 with one word of its header changed.
@@ -50,7 +46,7 @@ fn starts() -> Rule {
     Rule {
         name: "magic, version, flags",
         rows: vec![
-            ("as they are", sent(flags(0)), Ok(())),
+            ("as they are", sent(flags(0)), taken()),
             ("another magic", spoilt(with_word(0, 0x1122_3345)), {
                 refused(Malformed, "magic is 0x11223345, must be 0x11223344")
             }),
@@ -76,18 +72,18 @@ fn counts() -> Rule {
     Rule {
         name: "counts",
         rows: vec![
-            ("128 with data, some twice", sent(counted(128, 0)), Ok(())),
+            ("128 with data, some twice", sent(counted(128, 0)), taken()),
             ("129 with data", spoilt(header(0, BLOCK, &[], &[], 129)), {
                 refused(Malformed, "normal_pages is 129, limit 128")
             }),
             ("4 billion with data", spoilt(header(0, BLOCK, &[], &[], u32::MAX)), {
                 refused(Malformed, "normal_pages is 4294967295, limit 128")
             }),
-            ("128 zero", sent(counted(0, 128)), Ok(())),
+            ("128 zero", sent(counted(0, 128)), taken()),
             ("129 zero", spoilt(with_word(32, 129)), {
                 refused(Malformed, "zero_pages is 129, limit 126")
             }),
-            ("127 and 1", sent(counted(127, 1)), Ok(())),
+            ("127 and 1", sent(counted(127, 1)), taken()),
             ("2 and 127", spoilt(with_word(32, 127)), {
                 refused(Malformed, "zero_pages is 127, limit 126")
             }),
@@ -97,7 +93,7 @@ fn counts() -> Rule {
             ("129 places", spoilt(with_word(12, 129)), {
                 refused(Malformed, "pages_alloc is 129, limit 128")
             }),
-            ("none at all", sent(header(0, BLOCK, &[], &[], 0)), Ok(())),
+            ("none at all", sent(header(0, BLOCK, &[], &[], 0)), taken()),
         ],
     }
 }
@@ -117,7 +113,7 @@ fn payloads() -> Rule {
     Rule {
         name: "next_packet_size",
         rows: vec![
-            ("of the pages", sent(with_word(20, 8192)), Ok(())),
+            ("of the pages", sent(with_word(20, 8192)), taken()),
             ("a byte less", sized(8191), {
                 refused(Malformed, "next_packet_size is 0x1fff, must be 0x2000")
             }),
@@ -127,7 +123,7 @@ fn payloads() -> Rule {
             ("4 GiB", sized(u32::MAX), {
                 refused(Malformed, "next_packet_size is 0xffffffff, must be 0x2000")
             }),
-            ("stale, without pages", stale, Ok(())),
+            ("stale, without pages", stale, taken()),
             ("compressed, nothing", compressed(0), {
                 refused(Malformed, "next_packet_size is 0, at least 1 needed")
             }),
@@ -148,8 +144,8 @@ fn names() -> Rule {
     Rule {
         name: "ramblock",
         rows: vec![
-            ("the block's", sent(named(b"mem")), Ok(())),
-            ("with bytes behind its NUL", sent(named(b"mem\0\xff\xff")), Ok(())),
+            ("the block's", sent(named(b"mem")), taken()),
+            ("with bytes behind its NUL", sent(named(b"mem\0\xff\xff")), taken()),
             ("another", spoilt(named(b"men")), unknown()),
             ("none", spoilt(named(b"")), unknown()),
             ("without NUL", spoilt(named(&[b'm'; 256])), unknown()),
@@ -164,16 +160,16 @@ fn offsets() -> Rule {
     Rule {
         name: "offsets",
         rows: vec![
-            ("the last page", sent(at(&[last], &[])), Ok(())),
+            ("the last page", sent(at(&[last], &[])), taken()),
             ("the page past it", spoilt(at(&[0, BLOCK_BYTES], &[])), past()),
-            ("the last page, zero", sent(at(&[], &[last])), Ok(())),
+            ("the last page, zero", sent(at(&[], &[last])), taken()),
             ("the page past it, zero", spoilt(at(&[], &[0, BLOCK_BYTES])), past()),
             ("off a page", spoilt(at(&[0x1001], &[])), unaligned()),
             ("off a page, zero", spoilt(at(&[], &[0x1001])), unaligned()),
             ("past everything", spoilt(at(&[u64::MAX - 4095], &[])), {
                 refused(Malformed, "offset is 18446744073709547520, limit 258048")
             }),
-            ("one page twice", sent(at(&[0, 0], &[0, 0])), Ok(())),
+            ("one page twice", sent(at(&[0, 0], &[0, 0])), taken()),
         ],
     }
 }
@@ -189,8 +185,8 @@ fn sync_points() -> Rule {
     Rule {
         name: "sync points",
         rows: vec![
-            ("as many as main", legal.clone(), Ok(())),
-            ("all of them before main's first", leading, Ok(())),
+            ("as many as main", legal.clone(), taken()),
+            ("all of them before main's first", leading, taken()),
             ("one that is none", legal.spoilt(To::Channel(1), 3, cut), {
                 refused(Malformed, "magic is 0x12223344, must be 0x11223344")
             }),
@@ -204,7 +200,7 @@ fn inits() -> Rule {
     Rule {
         name: "Init",
         rows: vec![
-            ("the last id", with_id(1), Ok(())),
+            ("the last id", with_id(1), taken()),
             ("the id past it", with_id(2), refused(Misbehaved, too_large)),
             ("the largest id", with_id(255), refused(Misbehaved, "has id 255")),
             ("an id twice", with_id(0), refused(Misbehaved, "two multifd channels have id 0")),
