@@ -102,7 +102,7 @@ fn strays_before_and_during_a_run_disturb_nobody() {
 
 #[test]
 fn a_source_that_dies_anywhere_leaves_a_receiver_that_goes_on() {
-    let mut host = Host::new(300);
+    let mut host = Host::new(2_000);
     let script = Script::legal(CHANNELS);
     let mut places: Vec<usize> = Vec::new();
     let mut at = 0usize;
@@ -202,7 +202,7 @@ fn what_is_wrong_is_told_and_the_next_run_completes() {
 
 #[test]
 fn channels_that_cannot_be_are_fatal() {
-    let mut host = Host::new(300);
+    let mut host = Host::new(600);
     for (what, ids, channels, wanted) in [
         ("an id too large", vec![0, 2], N, "id 2, but the channel count is 2"),
         ("an id twice", vec![1, 1], N, "two multifd channels have id 1"),
@@ -235,7 +235,7 @@ fn channels_that_cannot_be_are_fatal() {
 
 #[test]
 fn silence_inside_anything_is_a_stall() {
-    let mut host = Host::new(300);
+    let mut host = Host::new(600);
     let script = Script::legal(CHANNELS);
     let packet_step = script.step(ONE, 2);
     let part_step = script.step(MAIN, 1);
@@ -271,13 +271,13 @@ fn silence_inside_anything_is_a_stall() {
 
 #[test]
 fn silence_between_records_is_legal() {
-    let host = Host::new(200);
+    let host = Host::new(500);
     let attacked = host.start(N);
     let script = Script::legal(CHANNELS);
     let mut source = Source::connect(attacked.port, CHANNELS);
     let pause = script.step(MAIN, 3); // before ram's END, as with pause-before-switchover
     source.send(&script.steps[..pause]).unwrap();
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(1_500));
     source.send(&script.steps[pause..]).unwrap();
     host.completed(attacked, source, "a pause of three stalls");
 }
@@ -315,7 +315,7 @@ fn a_crowd_of_silent_connections_shuts_nobody_out() {
 
 #[test]
 fn a_handshake_that_stops_is_refused_and_the_run_goes_on() {
-    let host = Host::new(200);
+    let host = Host::new(600);
     let attacked = host.start(N);
     let mut half = connect(attacked.port);
     half.write_all(&init(7, 0)[..32]).unwrap();
