@@ -4,16 +4,17 @@
 //!
 //! The way of a byte: [`listen`] and [`door`] (a connection says what it is),
 //! [`migration`] (main's thread conducts), [`reader`] and [`ring`] (receives),
-//! [`wire`] (a packet, checked once), [`channel`] and [`place`] (what next, and
-//! where to), guest RAM, [`sync`] (rounds), [`stats`] (what is told).
+//! [`wire`] (a packet, checked once), [`channel`], [`place`] and [`codec`] (what
+//! next, where to, and out of what), guest RAM, [`sync`] (rounds), [`stats`] (what is told).
 
 pub mod arrivals;
 pub mod channel;
 pub mod clock;
+pub mod codec;
+pub mod device_packets;
 pub mod door;
 pub mod error;
 pub mod hung_up;
-pub mod inflate;
 pub mod listen;
 pub mod main_stream;
 pub mod migration;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod ring;
 pub mod run;
 pub mod settings;
+pub mod staging;
 pub mod stats;
 pub mod status;
 pub mod sync;

@@ -1,5 +1,7 @@
 //! Where a packet's pages go: runs of adjacent pages inside one block.
 
+use landfall_pagepool::{RamBlock, Span};
+
 /// Bytes of one block that lie together; becomes one iovec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -44,6 +46,89 @@ pub fn advance(runs: &mut Vec<Run>, mut bytes: u64) {
     if let Some(first) = runs.first_mut() {
         first.offset += bytes;
         first.bytes -= bytes;
+    }
+}
+
+/// How far a packet's runs have been filled, in the order of the wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filled {
+    /// Whole runs.
+    runs: usize,
+    /// Bytes of the run behind them.
+    inside: u64,
+    /// Bytes in all.
+    bytes: u64,
+}
+
+/// The places of a packet's pages while a decoder fills them from front to back.
+pub struct Places<'a> {
+    block: &'a RamBlock,
+    runs: &'a [Run],
+    filled: &'a mut Filled,
+}
+
+impl<'a> Places<'a> {
+    /// The places of `runs` in `block`, which have been lent. `filled` is kept from
+    /// one piece of the payload to the next.
+    pub fn new(block: &'a RamBlock, runs: &'a [Run], filled: &'a mut Filled) -> Self {
+        Self { block, runs, filled }
+    }
+
+    /// The place that is filled next, up to the end of its run; `None` behind the
+    /// last.
+    pub fn next(&self) -> Option<Span<'a>> {
+        let run = self.runs.get(self.filled.runs)?;
+        let inside = self.filled.inside;
+        let span = self.block.span(run.offset + inside, run.bytes - inside);
+        Some(span.expect("runs were checked against the block"))
+    }
+
+    /// The place of the next page.
+    ///
+    /// # Panics
+    /// If there is none, or a page is half full: our own bug.
+    pub fn next_page(&self, page_bytes: usize) -> Span<'a> {
+        let run = &self.runs[self.filled.runs];
+        let span = self.block.span(run.offset + self.filled.inside, page_bytes as u64);
+        span.filter(|_| self.filled.inside + page_bytes as u64 <= run.bytes)
+            .expect("a page of the run")
+    }
+
+    /// The next `bytes` have been written; no more than [`Places::next`] gave.
+    pub fn fill(&mut self, bytes: u64) {
+        self.filled.inside += bytes;
+        self.filled.bytes += bytes;
+        let run = self.runs[self.filled.runs].bytes;
+        assert!(self.filled.inside <= run, "filled beyond its run");
+        if self.filled.inside == run {
+            self.filled.runs += 1;
+            self.filled.inside = 0;
+        }
+    }
+
+    /// Copies `bytes` to where they go.
+    ///
+    /// # Panics
+    /// If they are more than [`Places::missing`]: our own bug.
+    pub fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let run = &self.runs[self.filled.runs];
+            let room = run.bytes - self.filled.inside;
+            let (now, rest) = bytes.split_at(bytes.len().min(room as usize));
+            self.block.write(run.offset + self.filled.inside, now);
+            self.fill(now.len() as u64);
+            bytes = rest;
+        }
+    }
+
+    /// Bytes that have been filled.
+    pub fn filled(&self) -> u64 {
+        self.filled.bytes
+    }
+
+    /// Bytes still to be filled.
+    pub fn missing(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes).sum::<u64>() - self.filled.bytes
     }
 }
 

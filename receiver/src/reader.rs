@@ -11,8 +11,9 @@ use nix::sys::time::TimeValLike;
 use crate::channel::{Channel, ChannelId, Tally, Want};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
-use crate::ring::{Completion, Operation, ReaderRing, RingFeatures};
+use crate::ring::{Completion, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use crate::run::Run;
+use crate::staging::{Lease, StagingFull};
 use crate::stats::{ChannelPhase, CpuUse, Latencies};
 use crate::wake::Wake;
 use crate::wire::PageBytes;
@@ -33,16 +34,16 @@ pub struct Attach {
     pub socket: Arc<OwnedFd>,
     /// The target page size.
     pub page: PageBytes,
-    /// How pages are dropped; `None` keeps them.
+    /// How pages and payloads are dropped; `None` keeps them.
     pub discard: Option<Discard>,
 }
 
-/// How pages are dropped with `--sink discard`.
+/// How pages and payloads are dropped with `--sink discard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
     /// The kernel drops them without a copy (TCP).
     Truncate,
-    /// Through a scratch buffer.
+    /// Through staging memory.
     Scratch,
 }
 
@@ -141,6 +142,8 @@ struct Loop<'run> {
 struct Attached {
     channel: Channel,
     discard: Option<Discard>,
+    /// For the slot's staging memory, once it has some.
+    staging: Option<Lease>,
     /// When the present wait or receive began.
     since_ns: u64,
 }
@@ -163,7 +166,7 @@ impl<'run> Loop<'run> {
         loop {
             let entered_ns = now_ns();
             self.ring.wait()?;
-            let now = now_ns();
+            let mut now = now_ns();
             counters.enters.add(1);
             counters.placing_ns.add(entered_ns - left_ns);
             // Before it has a channel a reader waits for nothing.
@@ -175,7 +178,9 @@ impl<'run> Loop<'run> {
                 counters.completions.add(1);
                 match completion.operation {
                     Operation::Header(slot) => self.header(slot, completion, now, latencies)?,
-                    Operation::Pages(slot) => self.pages(slot, completion, now, latencies)?,
+                    Operation::Pages(slot) => {
+                        now = self.pages(slot, completion, now, latencies)?;
+                    }
                     Operation::Wake => {
                         self.ring.arm_wake();
                         if !self.obey(now, latencies)? {
@@ -193,7 +198,7 @@ impl<'run> Loop<'run> {
         let mut stop = self.run.is_stopping();
         while let (false, Ok(order)) = (stop, self.inbox.try_recv()) {
             match order {
-                Order::Attach(attach) => self.attach(attach, now),
+                Order::Attach(attach) => self.attach(attach, now)?,
                 Order::Stop => stop = true,
             }
         }
@@ -207,48 +212,62 @@ impl<'run> Loop<'run> {
                 latencies.sync_wait_ns.saturating_record(waited_ns);
                 let id = attached.channel.id();
                 self.run.channel(id).counters.sync_wait_ns.add(waited_ns);
-                self.go_on(slot, now);
+                self.go_on(slot, now)?;
             }
         }
         Ok(!stop)
     }
 
-    fn attach(&mut self, attach: Attach, now: u64) {
+    fn attach(&mut self, attach: Attach, now: u64) -> Result<(), RunError> {
         let Attach { id, socket, page, discard } = attach;
         self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
-        let scratch = discard == Some(Discard::Scratch);
-        let slot = self.ring.attach(socket, page.packet_pages() as usize, scratch);
-        let channel = Channel::new(id, page, discard.is_none());
-        self.channels.push(Attached { channel, discard, since_ns: now });
+        let slot = self.ring.attach(socket, page.packet_pages() as usize);
+        let channel = Channel::new(id, page, Arc::clone(&self.run.terms));
+        self.channels.push(Attached { channel, discard, staging: None, since_ns: now });
         assert!(slot + 1 == self.channels.len(), "slots and channels go together");
-        self.go_on(slot, now);
+        self.go_on(slot, now)
     }
 
     /// Arms what the channel wants, and tells the watchdog where it is. The
     /// wait for it counts from `since`.
-    fn go_on(&mut self, slot: usize, since: u64) {
-        let Attached { channel, discard, since_ns, .. } = &mut self.channels[slot];
+    ///
+    /// # Errors
+    /// Environment: no staging memory for the channel's first compressed packet.
+    fn go_on(&mut self, slot: usize, since: u64) -> Result<(), RunError> {
+        let Attached { channel, discard, staging, since_ns } = &mut self.channels[slot];
         *since_ns = since;
         let counters = &self.run.channel(channel.id()).counters;
         counters.phase.set(channel.phase().to_number());
-        match channel.want() {
-            Want::Header { missing } => self.ring.arm_header(slot, missing),
-            Want::Pages { missing, then_header } => {
-                let header = then_header.then_some(channel.header_bytes());
-                match discard {
-                    None => self.ring.arm_pages(slot, channel.block(), channel.runs(), header),
-                    Some(how) => {
-                        let truncate = *how == Discard::Truncate;
-                        self.ring.arm_discard(slot, missing, truncate, header);
-                    }
-                }
+        let (missing, then_header, pages) = match channel.want() {
+            Want::Header { missing } => {
+                self.ring.arm_header(slot, missing);
+                return Ok(());
             }
             Want::SyncPoint(sync_point) => {
                 let id = channel.id();
                 self.run.sync().expect("sync points are known").reach(id.index(), sync_point);
                 self.run.wake_main();
+                return Ok(());
+            }
+            Want::Pages { missing, then_header } => (missing, then_header, true),
+            Want::Payload { missing, then_header } => (missing, then_header, false),
+        };
+        let header = then_header.then_some(channel.header_bytes());
+        match discard {
+            None if pages => {
+                self.ring.arm_pages(slot, channel.block(), channel.runs(), header);
+            }
+            Some(Discard::Truncate) => self.ring.arm_truncate(slot, missing),
+            Some(Discard::Scratch) | None => {
+                if staging.is_none() {
+                    let lease = self.run.terms.staging.lend(STAGING_BYTES as u64);
+                    *staging = Some(lease.map_err(|full| no_staging(channel.id(), full))?);
+                    self.ring.give_staging(slot);
+                }
+                self.ring.arm_payload(slot, missing, header);
             }
         }
+        Ok(())
     }
 
     fn header(
@@ -266,7 +285,7 @@ impl<'run> Loop<'run> {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
                 if !matches!(channel.want(), Want::SyncPoint(_)) && !self.ring.is_busy(slot) {
                     let since_ns = attached.since_ns;
-                    self.go_on(slot, since_ns);
+                    self.go_on(slot, since_ns)?;
                 }
                 Ok(())
             }
@@ -287,24 +306,24 @@ impl<'run> Loop<'run> {
                 let since_ns = attached.since_ns;
                 let part = matches!(channel.want(), Want::Header { missing } if missing < channel.header_bytes());
                 if part {
-                    self.go_on(slot, since_ns);
-                } else {
-                    latencies.header_wait_ns.saturating_record(now - since_ns);
-                    reader.counters.header_ns.add(now - since_ns);
-                    self.go_on(slot, now);
+                    return self.go_on(slot, since_ns);
                 }
-                Ok(())
+                latencies.header_wait_ns.saturating_record(now - since_ns);
+                reader.counters.header_ns.add(now - since_ns);
+                self.go_on(slot, now)
             }
         }
     }
 
+    /// Takes what came of pages or of a payload; returns the time, which decoding
+    /// may have taken some of.
     fn pages(
         &mut self,
         slot: usize,
         completion: Completion,
         now: u64,
         latencies: &mut Latencies,
-    ) -> Result<(), RunError> {
+    ) -> Result<u64, RunError> {
         let attached = &mut self.channels[slot];
         let channel = &mut attached.channel;
         let reader = self.run.channel(channel.id());
@@ -312,19 +331,29 @@ impl<'run> Loop<'run> {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => 0,
             Err(error) => return Err(lost(channel.id(), &error)),
             Ok(0) => return Err(channel.end().expect_err("pages are missing").into()),
-            Ok(bytes) => bytes as u64,
+            Ok(bytes) => bytes,
         };
         let tally = Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
         let ram = self.run.ram().expect("RAM is known before channels");
-        channel.take_pages(bytes, ram, tally);
         reader.counters.last_activity_ns.set(now);
-        if let Want::Pages { .. } = channel.want() {
+        let mut now = now;
+        match (channel.want(), attached.discard) {
+            (Want::Pages { .. }, _) => channel.take_pages(bytes as u64, ram, tally),
+            (_, Some(_)) => channel.drop_payload(bytes as u64, ram, tally),
+            (_, None) => {
+                let began_ns = now_ns();
+                channel.take_payload(self.ring.staging(slot, bytes), ram, tally)?;
+                now = now_ns();
+                reader.counters.decode_ns.add(now - began_ns);
+            }
+        }
+        if let Want::Pages { .. } | Want::Payload { .. } = channel.want() {
             // Short. The header linked behind it is cancelled; go on after that.
             if !self.ring.is_busy(slot) {
                 let since_ns = attached.since_ns;
-                self.go_on(slot, since_ns);
+                self.go_on(slot, since_ns)?;
             }
-            return Ok(());
+            return Ok(now);
         }
         let took_ns = now - attached.since_ns;
         latencies.packet_ns.saturating_record(took_ns);
@@ -334,14 +363,18 @@ impl<'run> Loop<'run> {
             // The header behind the pages is on its way.
             reader.counters.phase.set(channel.phase().to_number());
         } else {
-            self.go_on(slot, now);
+            self.go_on(slot, now)?;
         }
-        Ok(())
+        Ok(now)
     }
 }
 
 fn lost(id: ChannelId, error: &std::io::Error) -> RunError {
     RunError::new(Family::Misbehaved, format!("channel {id}: connection lost: {error}"))
+}
+
+fn no_staging(id: ChannelId, full: StagingFull) -> RunError {
+    RunError::new(Family::Environment, format!("channel {id}: {full}"))
 }
 
 /// Multifd channels that QEMU allows (`multifd-channels`, 1 to 255).

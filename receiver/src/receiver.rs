@@ -12,7 +12,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::arrivals::Arrivals;
+use crate::channel::{RunMethod, Terms};
 use crate::clock::now_ns;
+use crate::device_packets::DevicePackets;
 use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
 use crate::listen::{Address, ListenError, Listeners};
@@ -21,8 +23,10 @@ use crate::nic_node::{NearCpus, cpus_near};
 use crate::reader::{CHANNELS_MAX, Reader};
 use crate::ring::RingFeatures;
 use crate::run::{Run, lock};
+use crate::staging::{STAGING_MAX_DEFAULT, Staging};
 use crate::status::Status;
 use crate::watchdog::Watchdog;
+use crate::wire::Compression;
 
 /// What stays the same for all runs of a receiver.
 #[derive(Clone, Debug)]
@@ -35,6 +39,11 @@ pub struct ReceiverConfig {
     pub cpus: Vec<usize>,
     /// Where pages go.
     pub sink: Sink,
+    /// Bytes that a run may take for payloads, decoders and device state of
+    /// channels.
+    pub staging_max: u64,
+    /// Device state that comes on channels is kept.
+    pub keep_device_packets: bool,
     /// `--stall-timeout`.
     pub stall: Duration,
     /// `--idle-timeout`.
@@ -50,6 +59,8 @@ impl Default for ReceiverConfig {
             readers: None,
             cpus: Vec::new(),
             sink: Sink::Ram,
+            staging_max: STAGING_MAX_DEFAULT,
+            keep_device_packets: true,
             stall: Duration::from_secs(60),
             idle: None,
             max_time: None,
@@ -62,6 +73,8 @@ impl Default for ReceiverConfig {
 pub struct Incoming {
     /// How many multifd channels; `None`: derived.
     pub channels: Option<u8>,
+    /// How pages on channels are compressed; `None` follows the packets.
+    pub compression: Option<Compression>,
     /// The capability `switchover-ack`.
     pub switchover_ack: bool,
     /// The guest's UUID; channels with another are strays.
@@ -190,6 +203,17 @@ impl Receiver {
         pinned
     }
 
+    fn terms(&self, compression: Option<Compression>) -> Terms {
+        let staging = Staging::new(self.config.staging_max);
+        let keep = self.config.keep_device_packets;
+        Terms {
+            keep: self.config.sink == Sink::Ram,
+            method: RunMethod::new(compression),
+            device_packets: DevicePackets::new(Arc::clone(&staging), keep),
+            staging,
+        }
+    }
+
     /// What this receiver was made with.
     pub fn config(&self) -> &ReceiverConfig {
         &self.config
@@ -238,7 +262,8 @@ impl Receiver {
         self.let_go_of_last()?;
         let near = cpus_near(&listeners.inet_addresses(), &allowed_cpus());
         let cpus = self.reader_cpus(incoming.channels, near.as_ref());
-        let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus)?);
+        let terms = self.terms(incoming.compression);
+        let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus, terms)?);
         let readers = cpus
             .iter()
             .enumerate()

@@ -12,7 +12,7 @@ use nix::time::ClockId;
 use nix::unistd::gettid;
 
 use crate::arrivals::Arrivals;
-use crate::channel::ChannelId;
+use crate::channel::{ChannelId, Terms};
 use crate::clock::{now_ns, ns_of};
 use crate::door::Connection;
 use crate::error::RunError;
@@ -33,6 +33,8 @@ use crate::wake::Wake;
 pub struct Run {
     /// Counts runs of this process, from 1.
     pub id: u64,
+    /// What all channels are driven under.
+    pub terms: Arc<Terms>,
     /// What the process spends on it, and rates.
     pub meter: Meter,
     /// What came on main.
@@ -161,11 +163,13 @@ impl Run {
         id: u64,
         arrivals: Arrivals<Connection>,
         cpus: &[Option<usize>],
+        terms: Terms,
     ) -> Result<Self, RunError> {
         let readers = cpus.iter().map(|&cpu| ReaderStats { cpu, ..ReaderStats::default() });
         let reader_wakes = cpus.iter().map(|_| Wake::new()).collect::<Result<_, _>>()?;
         Ok(Self {
             id,
+            terms: Arc::new(terms),
             meter: Meter::new(),
             main: MainCounters::default(),
             readers: readers.collect(),

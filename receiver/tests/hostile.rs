@@ -183,8 +183,12 @@ fn what_is_wrong_is_told_and_the_next_run_completes() {
         (Malformed, "RAM block", of_one(packet(0, "nvram", &[1], &[]))),
         (Malformed, "channel 1", of_one(packet(0, BLOCK, &[PAGES], &[]))),
         (Malformed, "channel 1", of_one(packet(0, BLOCK, &[], &[u64::MAX / 4096]))),
-        (Unsupported, "zstd", of_one(header(4, BLOCK, &[1], &[], 1))),
-        (Unsupported, "device", of_one(header(0x40, BLOCK, &[], &[], 0))),
+        (
+            Misbehaved,
+            "zstd, the run's packets before had none",
+            of_one(header(4, BLOCK, &[1], &[], 1)),
+        ),
+        (Malformed, "idstr", of_one(header(0x40, "", &[], &[], 0))),
     ];
     for (family, part, (to, nth, bytes)) in cases {
         let label = format!("{family} '{part}' on {to:?}");

@@ -19,7 +19,7 @@ use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures};
 use landfall_receiver::wake::Wake;
 
 use script::{Random, Script, seed};
-use walk::{Outcome, Ram, Stream, plainly, send_in_cuts, through_ring};
+use walk::{Outcome, Ram, Stream, arm_away, attach, plainly, send_in_cuts, through_ring};
 
 #[test]
 fn random_receives_bring_the_same_through_the_ring_as_plainly() {
@@ -80,9 +80,9 @@ fn a_receive_that_an_end_makes_short_cancels_the_header_behind_it() {
         let (mut source, socket) = kind.pair();
         let mut ring = ring(mask, 1);
         ring.set_ram(ram.blocks());
-        let slot = ring.attach(Arc::new(socket), 4, true);
-        match kind.discards() {
-            Some(truncate) => ring.arm_discard(slot, 8192, truncate, Some(64)),
+        let slot = attach(&mut ring, Arc::new(socket), kind);
+        match kind.away() {
+            Some(truncate) => arm_away(&mut ring, slot, 8192, truncate, Some(64)),
             None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 8192 }], Some(64)),
         }
         source.write_all(&[7; 5000]).unwrap();
@@ -107,8 +107,8 @@ fn a_receive_that_an_end_makes_short_cancels_the_header_behind_it() {
                 }
                 if !ended && !ring.is_busy(slot) {
                     let left = 8192 - brought as u64;
-                    match kind.discards() {
-                        Some(truncate) => ring.arm_discard(slot, left, truncate, None),
+                    match kind.away() {
+                        Some(truncate) => arm_away(&mut ring, slot, left, truncate, None),
                         None => {
                             let rest = Run { offset: brought as u64, bytes: left };
                             ring.arm_pages(slot, 0, &[rest], None);
@@ -134,11 +134,11 @@ fn after_a_drop_the_kernel_writes_nothing_and_takes_nothing() {
         for channel in 0..CHANNELS {
             let (mut source, socket) = kind.pair();
             let socket = Arc::new(socket);
-            let slot = ring.attach(Arc::clone(&socket), 4, true);
+            let slot = attach(&mut ring, Arc::clone(&socket), kind);
             let run = Run { offset: channel as u64 * 4096, bytes: 4096 };
-            match (channel % 3, kind.discards()) {
+            match (channel % 3, kind.away()) {
                 (0, _) => ring.arm_header(slot, 100),
-                (_, Some(truncate)) => ring.arm_discard(slot, 4096, truncate, Some(100)),
+                (_, Some(truncate)) => arm_away(&mut ring, slot, 4096, truncate, Some(100)),
                 (1, None) => ring.arm_pages(slot, 0, &[run], Some(100)),
                 (_, None) => ring.arm_pages(slot, 0, &[run], None),
             }
@@ -181,9 +181,9 @@ fn a_drop_ends_whatever_the_kernel_is_at() {
             ring.set_ram(ram.blocks());
             ring.arm_wake();
             let (mut source, socket) = kind.pair();
-            let slot = ring.attach(Arc::new(socket), 4, true);
-            match kind.discards() {
-                Some(truncate) => ring.arm_discard(slot, 4096, truncate, Some(100)),
+            let slot = attach(&mut ring, Arc::new(socket), kind);
+            match kind.away() {
+                Some(truncate) => arm_away(&mut ring, slot, 4096, truncate, Some(100)),
                 None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], Some(100)),
             }
             // Exactly the pages: the header behind them begins to wait about now.
@@ -244,12 +244,12 @@ fn channels_come_while_pages_of_others_are_on_their_way() {
     let mut ring = ring("", 2);
     ring.set_ram(ram.blocks());
     let (_first, socket) = Kind::Unix.pair();
-    let slot = ring.attach(Arc::new(socket), 4, false);
+    let slot = ring.attach(Arc::new(socket), 4);
     ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], None);
     // What a reader does for each channel it is given.
     ring.set_ram(ram.blocks());
     let (_second, socket) = Kind::Unix.pair();
-    assert_eq!(ring.attach(Arc::new(socket), 4, false), 1);
+    assert_eq!(ring.attach(Arc::new(socket), 4), 1);
 }
 
 #[test]
@@ -277,38 +277,38 @@ fn expect_wake(ring: &mut ReaderRing) {
 enum Kind {
     Unix,
     Tcp,
-    /// Pages are dropped through the scratch buffer.
-    UnixDiscard,
-    /// Pages are dropped by TCP.
-    TcpDiscard,
+    /// To staging memory.
+    Staged,
+    /// Dropped by TCP.
+    Dropped,
 }
 
 impl Kind {
     /// Both ends; the receiver's does not block, as the door leaves it.
     fn pair(self) -> (Stream, OwnedFd) {
         match self {
-            Self::Unix | Self::UnixDiscard => Stream::unix(),
-            Self::Tcp | Self::TcpDiscard => Stream::tcp(),
+            Self::Unix | Self::Staged => Stream::unix(),
+            Self::Tcp | Self::Dropped => Stream::tcp(),
         }
     }
 
-    /// Whether pages are dropped, and then whether TCP does it.
-    fn discards(self) -> Option<bool> {
+    /// Whether pages do not go to RAM, and then whether TCP drops them.
+    fn away(self) -> Option<bool> {
         match self {
             Self::Unix | Self::Tcp => None,
-            Self::UnixDiscard => Some(false),
-            Self::TcpDiscard => Some(true),
+            Self::Staged => Some(false),
+            Self::Dropped => Some(true),
         }
     }
 
     /// Whether the header behind the pages is linked to them in the kernel.
     fn links(self) -> bool {
-        self != Self::TcpDiscard
+        self != Self::Dropped
     }
 }
 
 fn masks_and_kinds() -> impl Iterator<Item = (&'static str, Kind)> {
-    let kinds = [Kind::Unix, Kind::Tcp, Kind::UnixDiscard, Kind::TcpDiscard];
+    let kinds = [Kind::Unix, Kind::Tcp, Kind::Staged, Kind::Dropped];
     MASKS.into_iter().flat_map(move |mask| kinds.map(|kind| (mask, kind)))
 }
 

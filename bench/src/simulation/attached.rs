@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use landfall_receiver::{
     channel::{Channel, ChannelId, Want},
@@ -34,6 +35,8 @@ pub(super) struct Attached<'a> {
 struct Landing {
     block: usize,
     runs: Vec<Run>,
+    /// Into staging memory: no bytes of it are pages yet.
+    staged: bool,
     /// Bytes that are in their place.
     landed: u64,
     wanted: u64,
@@ -79,7 +82,7 @@ impl<'a> Attached<'a> {
         let id8 = ChannelId(u8::try_from(id).expect("at most 255 channels"));
         shared.channels().counters[id].wire_bytes.set(INIT_BYTES as u64);
         let mut attached = Self {
-            channel: Channel::new(id8, page, shared.scenario.keep),
+            channel: Channel::new(id8, page, Arc::clone(&shared.terms)),
             page_bytes: page.as_u64(),
             data,
             socket,
@@ -168,7 +171,10 @@ impl<'a> Attached<'a> {
         let Some(Landing { landed, wanted, .. }) = self.landing.take() else { return };
         let ended = match self.socket.last {
             Last::Reset if at_end && landed == 0 => Ended::Lost,
-            _ => Ended::Bytes { from: self.socket.taken, bytes: landed as usize },
+            _ => {
+                let bytes = landed as usize;
+                Ended::Bytes { from: self.socket.taken - bytes, bytes }
+            }
         };
         self.completions.push_back((Operation::Pages, ended));
         let Some(header) = self.header else { return };
@@ -218,22 +224,26 @@ impl<'a> Attached<'a> {
 
     fn pages_ended(&mut self, ended: Ended, shared: &Shared<'_>) -> Result<(), Trouble> {
         let bytes = match ended {
-            Ended::Cancelled => 0,
+            Ended::Cancelled => &[],
             Ended::Lost => return Err(self.lost()),
             Ended::Bytes { bytes: 0, .. } => {
                 return Err(self.channel.end().expect_err("pages are missing").into());
             }
-            Ended::Bytes { bytes, .. } => bytes as u64,
+            Ended::Bytes { from, bytes } => &self.data[from..from + bytes],
         };
         let tally = shared.tally(self.channel.id().index());
         let ram = shared.twin.get().unwrap_or(shared.ram());
-        self.channel.take_pages(bytes, ram, tally);
+        match self.channel.want() {
+            Want::Pages { .. } => self.channel.take_pages(bytes.len() as u64, ram, tally),
+            _ if shared.scenario.keep => self.channel.take_payload(bytes, ram, tally)?,
+            _ => self.channel.drop_payload(bytes.len() as u64, ram, tally),
+        }
         if shared.breaks_once(Broken::CountOff) {
             tally.blocks[self.channel.block()].normal.add(1);
         }
         if !self.is_busy() {
             self.go_on(shared);
-        } else if !matches!(self.channel.want(), Want::Pages { .. }) {
+        } else if !matches!(self.channel.want(), Want::Pages { .. } | Want::Payload { .. }) {
             self.note(self.channel.phase(), shared);
         }
         Ok(())
@@ -247,11 +257,13 @@ impl<'a> Attached<'a> {
                 assert!(self.header.is_none(), "one receive of a header at a time");
                 self.header = Some(HeaderReceive { wanted: missing, linked: false });
             }
-            Want::Pages { missing, then_header } => {
+            want @ (Want::Pages { missing, then_header }
+            | Want::Payload { missing, then_header }) => {
                 assert!(!self.is_busy(), "one receive of pages at a time");
                 self.landing = Some(Landing {
                     block: self.channel.block(),
                     runs: self.channel.runs().to_vec(),
+                    staged: matches!(want, Want::Payload { .. }),
                     landed: 0,
                     wanted: missing,
                     lost: shared.breaks_once(Broken::PageSkipped).then_some(0),
@@ -289,6 +301,9 @@ impl Landing {
         let mut passed = 0;
         let mut at = self.landed;
         self.landed += bytes.len() as u64;
+        if self.staged {
+            return;
+        }
         for run in &self.runs {
             let inside = at.saturating_sub(passed);
             passed += run.bytes;

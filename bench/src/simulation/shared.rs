@@ -1,12 +1,14 @@
 //! What the parts of one simulated receiver share.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
 
 use landfall_pagepool::RamBlocks;
 use landfall_receiver::{
-    channel::Tally,
+    channel::{Tally, Terms},
     error::{Family, RunError},
     migration::Placing,
+    staging::STAGING_MAX_DEFAULT,
     stats::{BlockCounters, ChannelCounters, ChannelPhase, MainCounters},
     sync::SyncPoints,
     wire::Reply,
@@ -18,6 +20,7 @@ use super::{broken::Broken, flow::Flow, scenario::Scenario};
 pub(super) struct Shared<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) flow: &'a Flow,
+    pub(super) terms: Arc<Terms>,
     /// Guest RAM, once the source has told its blocks.
     pub(super) ram: OnceCell<RamBlocks>,
     /// Where a receiver with [`Broken::LendForgotten`] keeps its channels' bits.
@@ -61,6 +64,7 @@ impl<'a> Shared<'a> {
         Self {
             scenario,
             flow,
+            terms: Arc::new(Terms::new(scenario.keep, STAGING_MAX_DEFAULT)),
             ram: OnceCell::new(),
             twin: OnceCell::new(),
             channels: OnceCell::new(),

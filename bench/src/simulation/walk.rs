@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use landfall_receiver::{
+    codec::PageInflate,
     error::{Family, RunError},
-    inflate::PageInflate,
     main_stream::{Certainty, End, Event, MainStream, Options, Step},
     migration::{
         MainPages,

@@ -15,9 +15,9 @@ use super::rounds::{Gate, Rounds, check_close, check_end, gate};
 use super::settle::{self, Beside, ChannelCount};
 use super::silent_end::SilentEnd;
 use crate::clock::{NS_PER_MS, now_ns, seconds};
+use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
-use crate::inflate::PageInflate;
 use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
 use crate::reader::{Reader, cpu_use};
 use crate::run::{ChannelStats, Run, lock};
@@ -518,8 +518,8 @@ impl<'run> Walk<'run> {
         }
         // Only a destination that keeps what it received may take the guest.
         let shut = match self.plan.sink {
-            Sink::Ram => SHUT_TAKEN,
-            Sink::Discard => SHUT_REFUSED,
+            Sink::Ram if !self.run.terms.device_packets.has_dropped() => SHUT_TAKEN,
+            Sink::Ram | Sink::Discard => SHUT_REFUSED,
         };
         if let Err(error) = self.return_path.say(Reply::Shut(shut)) {
             tracing::warn!("{error}");

@@ -21,6 +21,7 @@ pub use features::RingFeatures;
 use crate::channel::HEADER_BYTES_MAX;
 use crate::error::RunError;
 use crate::place::Run;
+use crate::wire::COMPRESSED_BYTES_MAX;
 
 /// A ring with its channels' sockets.
 ///
@@ -43,7 +44,8 @@ struct Slot {
     header: Box<[u8; HEADER_BYTES_MAX]>,
     iovecs: Box<[libc::iovec]>,
     message: Box<libc::msghdr>,
-    scratch: Box<[u8]>,
+    /// For bytes that do not go to guest RAM as they come; empty until given.
+    staging: Box<[u8]>,
     header_in_flight: bool,
     pages_in_flight: bool,
 }
@@ -53,7 +55,7 @@ struct Slot {
 pub enum Operation {
     /// Header bytes of the channel in this slot.
     Header(usize),
-    /// Pages of the channel in this slot.
+    /// Pages, or bytes of a payload, of the channel in this slot.
     Pages(usize),
     /// Somebody wrote to the wake-up eventfd.
     Wake,
@@ -107,20 +109,32 @@ impl ReaderRing {
     }
 
     /// Takes a channel's socket; returns its slot. `packet_pages` bounds the
-    /// runs of a packet; `discard` is for channels whose pages are dropped.
-    pub fn attach(&mut self, socket: Arc<OwnedFd>, packet_pages: usize, discard: bool) -> usize {
+    /// runs of a packet.
+    pub fn attach(&mut self, socket: Arc<OwnedFd>, packet_pages: usize) -> usize {
         let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        let scratch = if discard { DISCARD_BYTES } else { 0 };
         self.slots.push(Slot {
             socket,
             header: Box::new([0; HEADER_BYTES_MAX]),
             iovecs: vec![none; packet_pages].into_boxed_slice(),
             message: Box::new(empty_message()),
-            scratch: vec![0; scratch].into_boxed_slice(),
+            staging: Box::default(),
             header_in_flight: false,
             pages_in_flight: false,
         });
         self.slots.len() - 1
+    }
+
+    /// Gives a slot its staging memory, [`STAGING_BYTES`], of which only what is
+    /// used gets pages of the host.
+    pub fn give_staging(&mut self, slot: usize) {
+        let place = &mut self.slots[slot];
+        assert!(!place.pages_in_flight, "the kernel may write the staging memory now");
+        place.staging = vec![0; STAGING_BYTES].into_boxed_slice();
+    }
+
+    /// True once the slot has been given staging memory.
+    pub fn has_staging(&self, slot: usize) -> bool {
+        !self.slots[slot].staging.is_empty()
     }
 
     /// Waits for somebody to write to the eventfd.
@@ -179,40 +193,33 @@ impl ReaderRing {
         unsafe { self.push_pages(slot, entry, then_header) };
     }
 
-    /// Receives at most `bytes` of pages and drops them: with `truncate` TCP does
-    /// so without a copy (tcp(7), `MSG_TRUNC`), else it is done through a scratch
-    /// buffer. Fewer bytes may come.
-    ///
-    /// Only through the scratch buffer `then_header` is linked behind them, as
-    /// in [`ReaderRing::arm_pages`]: what TCP drops is not waited for whole.
-    /// With `MSG_WAITALL` the kernel counts what is missing by how far the
-    /// buffer was filled; dropped bytes fill none, so that it would take, and
-    /// drop, the bytes behind them too (seen in Linux 6.18).
-    pub fn arm_discard(
-        &mut self,
-        slot: usize,
-        bytes: u64,
-        truncate: bool,
-        then_header: Option<usize>,
-    ) {
+    /// Receives `bytes` of a payload into the slot's staging memory, or as many of
+    /// them as it holds, and behind them, if that is all of them and it is wanted,
+    /// at most `then_header` bytes of the next header, as in
+    /// [`ReaderRing::arm_pages`].
+    pub fn arm_payload(&mut self, slot: usize, bytes: u64, then_header: Option<usize>) {
         let place = &mut self.slots[slot];
-        assert!(!place.pages_in_flight, "one receive of pages at a time");
-        let scratch = place.scratch.len() as u64;
-        let (buffer, most, flags) = if truncate {
-            (ptr::null_mut(), u64::from(u32::MAX), libc::MSG_TRUNC)
-        } else {
-            (place.scratch.as_mut_ptr(), scratch, libc::MSG_WAITALL)
-        };
-        let whole = !truncate && bytes <= scratch;
-        let bytes = u32::try_from(bytes.min(most)).expect("no more than u32::MAX");
-        let entry = opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
-            .flags(flags)
-            .build()
-            .user_data(encode(Operation::Pages(slot)));
-        place.pages_in_flight = true;
-        // SAFETY: see push_pages: with MSG_TRUNC TCP writes nothing, else `bytes` fit the slot's
-        // own scratch buffer.
+        assert!(!place.staging.is_empty(), "staging memory is given before it is used");
+        let most = place.staging.len() as u64;
+        let buffer = place.staging.as_mut_ptr();
+        let whole = bytes <= most;
+        let entry = self.staging_entry(slot, buffer, bytes.min(most), libc::MSG_WAITALL);
+        // SAFETY: see push_pages: no more bytes than the slot's own staging memory has.
         unsafe { self.push_pages(slot, entry, then_header.filter(|_| whole)) };
+    }
+
+    /// Drops at most `bytes` of pages or payload without a copy, which only TCP can
+    /// (tcp(7), `MSG_TRUNC`). Fewer bytes may come.
+    ///
+    /// Nothing is linked behind them: what TCP drops is not waited for whole. With
+    /// `MSG_WAITALL` the kernel counts what is missing by how far the buffer was
+    /// filled; dropped bytes fill none, so that it would take, and drop, the bytes
+    /// behind them too (seen in Linux 6.18).
+    pub fn arm_truncate(&mut self, slot: usize, bytes: u64) {
+        let bytes = bytes.min(u64::from(u32::MAX));
+        let entry = self.staging_entry(slot, ptr::null_mut(), bytes, libc::MSG_TRUNC);
+        // SAFETY: see push_pages: with MSG_TRUNC TCP writes nothing.
+        unsafe { self.push_pages(slot, entry, None) };
     }
 
     /// Submits what is armed and waits for at least one completion.
@@ -263,6 +270,13 @@ impl ReaderRing {
         let slot = &self.slots[slot];
         assert!(!slot.header_in_flight, "the kernel may write this header now");
         &slot.header[..bytes]
+    }
+
+    /// The first `bytes` of a slot's staging memory, as the last receive left them.
+    pub fn staging(&self, slot: usize, bytes: usize) -> &[u8] {
+        let slot = &self.slots[slot];
+        assert!(!slot.pages_in_flight, "the kernel may write the staging memory now");
+        &slot.staging[..bytes]
     }
 
     /// True while an operation of this slot is under way.
@@ -322,6 +336,24 @@ impl ReaderRing {
         opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.header.as_mut_ptr(), bytes)
             .build()
             .user_data(encode(Operation::Header(slot)))
+    }
+
+    /// A receive that does not go to guest RAM.
+    fn staging_entry(
+        &mut self,
+        slot: usize,
+        buffer: *mut u8,
+        bytes: u64,
+        flags: i32,
+    ) -> squeue::Entry {
+        let place = &mut self.slots[slot];
+        assert!(!place.pages_in_flight, "one receive of pages at a time");
+        place.pages_in_flight = true;
+        let bytes = u32::try_from(bytes).expect("no more than u32::MAX");
+        opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
+            .flags(flags)
+            .build()
+            .user_data(encode(Operation::Pages(slot)))
     }
 
     /// Pushes a receive of pages and what is linked to it.
@@ -411,6 +443,6 @@ fn empty_message() -> libc::msghdr {
     unsafe { std::mem::zeroed() }
 }
 
-/// Scratch memory of a channel whose pages are dropped and whose socket cannot
-/// drop them itself: one packet.
-const DISCARD_BYTES: usize = 512 * 1024;
+/// A slot's staging memory: the largest compressed payload. Device state may be
+/// longer and comes in pieces, as do pages that are dropped.
+pub const STAGING_BYTES: usize = COMPRESSED_BYTES_MAX as usize;

@@ -44,6 +44,12 @@ pub struct ChannelCounters {
     pub normal: Counter,
     /// Pages that were said to be zero.
     pub zero: Counter,
+    /// Packets with a device's state.
+    pub device_packets: Counter,
+    /// Bytes of device state, without headers.
+    pub device_bytes: Counter,
+    /// Nanoseconds decoding payloads.
+    pub decode_ns: Counter,
     /// Nanoseconds from a packet's header to its last page.
     pub pages_ns: Counter,
     /// Nanoseconds between packets, waiting for a header.

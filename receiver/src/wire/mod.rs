@@ -42,7 +42,8 @@ pub use device_packet::{DEVICE_STATE_HEADER_BYTES, DeviceStateHeader};
 pub use error::{WireError, WireFault};
 pub use init::{INIT_BYTES, Init};
 pub use packet::{
-    Compression, PACKET_START_BYTES, PacketFlags, PacketHeader, PacketKind, PacketStart,
+    COMPRESSED_BYTES_MAX, Compression, PACKET_START_BYTES, PacketFlags, PacketHeader, PacketKind,
+    PacketStart,
 };
 pub use page::PageBytes;
 pub use ram::{BlockInfo, MAPPED_RAM_HEADER_BYTES, MappedRamHeader, RamFlags, RamItem};

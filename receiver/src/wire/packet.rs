@@ -358,7 +358,7 @@ const KNOWN_BITS: u32 = 0x7f;
 
 /// A packet's compressed payload: twice its pages, as in QEMU's zlib and zstd
 /// methods (`migration/multifd-zlib.c`).
-const COMPRESSED_BYTES_MAX: u32 = 2 * PACKET_PAYLOAD_BYTES;
+pub const COMPRESSED_BYTES_MAX: u32 = 2 * PACKET_PAYLOAD_BYTES;
 
 const _: () = assert!(36 + RESERVED_BYTES + NAME_BYTES == PACKET_FIXED_BYTES);
 

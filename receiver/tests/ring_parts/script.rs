@@ -39,7 +39,7 @@ impl Script {
                 header: 1 + random.below(HEADER_BYTES_MAX),
                 block: random.below(BLOCKS),
                 // Of what one packet may have.
-                runs: if kind.discards().is_some() {
+                runs: if kind.away().is_some() {
                     runs.into_iter().take(42).collect()
                 } else {
                     runs

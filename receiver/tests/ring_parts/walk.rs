@@ -19,10 +19,12 @@ use super::Kind;
 use super::script::{BLOCK_PAGES, BLOCKS, Packet, RUNS_MAX, Random, Script};
 
 /// What came, apart from RAM.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// All bytes of headers.
-    pub(crate) headers: Headers,
+    pub(crate) headers: Bytes,
+    /// All bytes that came through staging memory.
+    pub(crate) staged: Bytes,
     /// All bytes that were taken from the socket.
     pub(crate) taken: usize,
     /// The stream ended before the script did.
@@ -31,9 +33,9 @@ pub(crate) struct Outcome {
 
 /// Bytes, of which a failure shows the end.
 #[derive(Default, PartialEq, Eq)]
-pub(crate) struct Headers(Vec<u8>);
+pub(crate) struct Bytes(Vec<u8>);
 
-impl fmt::Debug for Headers {
+impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = &self.0[self.0.len().saturating_sub(16)..];
         write!(f, "{} bytes, the last {end:02x?}", self.0.len())
@@ -43,7 +45,7 @@ impl fmt::Debug for Headers {
 /// Receives `script` with plain reads.
 pub(crate) fn plainly(socket: OwnedFd, script: &Script, ram: &Ram, kind: Kind) -> Outcome {
     let mut socket = file_of(&socket);
-    let mut outcome = Outcome { headers: Headers::default(), taken: 0, ended: false };
+    let mut outcome = Outcome::default();
     let mut fill = |buffer: &mut [u8]| {
         let mut have = 0;
         while have < buffer.len() {
@@ -69,8 +71,10 @@ pub(crate) fn plainly(socket: OwnedFd, script: &Script, ram: &Ram, kind: Kind) -
         for run in &packet.runs {
             let mut pages = vec![0; run.bytes as usize];
             let have = fill(&mut pages);
-            if kind.discards().is_none() {
-                ram.write(packet.block, run.offset, &pages[..have]);
+            match kind.away() {
+                None => ram.write(packet.block, run.offset, &pages[..have]),
+                Some(false) => outcome.staged.0.extend(&pages[..have]),
+                Some(true) => {}
             }
             outcome.taken += have;
             if have < pages.len() {
@@ -79,6 +83,31 @@ pub(crate) fn plainly(socket: OwnedFd, script: &Script, ram: &Ram, kind: Kind) -
         }
     }
     outcome
+}
+
+/// Attaches as a reader does, with staging memory where `kind` needs some.
+pub(crate) fn attach(ring: &mut ReaderRing, socket: Arc<OwnedFd>, kind: Kind) -> usize {
+    let slot = ring.attach(socket, RUNS_MAX);
+    if kind.away() == Some(false) {
+        ring.give_staging(slot);
+    }
+    slot
+}
+
+/// Receives bytes that do not go to RAM: dropped by the kernel, or through staging
+/// memory.
+pub(crate) fn arm_away(
+    ring: &mut ReaderRing,
+    slot: usize,
+    bytes: u64,
+    truncate: bool,
+    then_header: Option<usize>,
+) {
+    if truncate {
+        ring.arm_truncate(slot, bytes);
+    } else {
+        ring.arm_payload(slot, bytes, then_header);
+    }
 }
 
 /// Receives `script` through a ring, as a reader does.
@@ -92,7 +121,7 @@ pub(crate) fn through_ring(
     let wake = Wake::new().unwrap();
     let mut ring = ReaderRing::new(features, 1, wake.fd()).unwrap();
     ring.set_ram(ram.blocks());
-    let slot = ring.attach(Arc::new(socket), RUNS_MAX, kind.discards() == Some(false));
+    let slot = attach(&mut ring, Arc::new(socket), kind);
     let mut walk = Walk {
         ring,
         slot,
@@ -100,7 +129,7 @@ pub(crate) fn through_ring(
         header_left: None,
         pages_left: 0,
         runs: Vec::new(),
-        outcome: Outcome { headers: Headers::default(), taken: 0, ended: false },
+        outcome: Outcome::default(),
     };
     walk.ring.arm_wake();
     wake.wake();
@@ -152,13 +181,13 @@ impl Walk {
                 let then_header = next.filter(|_| link).map(|next| next.header);
                 // Only its first receive is linked; a cancelled one is armed anew.
                 self.header_left = then_header;
-                match self.kind.discards() {
+                match self.kind.away() {
                     None => {
                         self.ring.arm_pages(self.slot, packet.block, &self.runs, then_header);
                     }
                     Some(truncate) => {
                         let bytes = self.pages_left as u64;
-                        self.ring.arm_discard(self.slot, bytes, truncate, then_header);
+                        arm_away(&mut self.ring, self.slot, bytes, truncate, then_header);
                     }
                 }
             }
@@ -185,8 +214,11 @@ impl Walk {
                     self.outcome.headers.0.extend(self.ring.header(slot, bytes));
                     self.outcome.taken += bytes;
                 }
-                (Operation::Pages(_), Ok(bytes)) => {
+                (Operation::Pages(slot), Ok(bytes)) => {
                     assert!(bytes <= self.pages_left, "{bytes} of {} bytes", self.pages_left);
+                    if self.kind.away() == Some(false) {
+                        self.outcome.staged.0.extend(self.ring.staging(slot, bytes));
+                    }
                     self.pages_left -= bytes;
                     advance(&mut self.runs, bytes as u64);
                     self.outcome.taken += bytes;

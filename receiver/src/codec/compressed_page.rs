@@ -1,29 +1,28 @@
 //! Pages that came compressed one by one: `COMPRESS_PAGE` of sources up to 9.0.
 
-use flate2::{Decompress, FlushDecompress, Status};
+use super::CodecError;
+use super::deflate_unit::{DeflateUnit, UnitFormat};
 
 /// Decodes one page at a time into memory of its own; all of it is allocated
 /// at the first page.
 #[derive(Default)]
 pub struct PageInflate {
-    zlib: Option<Decompress>,
+    unit: Option<DeflateUnit>,
     page: Vec<u8>,
 }
 
 /// Why a compressed page is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// The bytes are not zlib (RFC 1950).
-    #[error("compressed page is not a zlib stream")]
-    Broken,
-    /// The stream does not end with the record, or not where the page does.
-    #[error("compressed page has {found} bytes, must be {expected} and end with the record")]
-    Length {
-        /// Bytes that came out, as far as there was room.
-        found: usize,
+    /// The bytes are not one zlib stream (RFC 1950) of exactly one page.
+    #[error("compressed page is not a zlib stream of {expected} bytes that ends with the record")]
+    Broken {
         /// Bytes of a page.
         expected: usize,
     },
+    /// The decoder could not be made.
+    #[error(transparent)]
+    Decoder(#[from] CodecError),
 }
 
 impl PageInflate {
@@ -34,16 +33,13 @@ impl PageInflate {
     /// It is no zlib stream, or not of exactly `page_bytes`; never more than
     /// that is written.
     pub fn page(&mut self, encoded: &[u8], page_bytes: usize) -> Result<&[u8], InflateError> {
-        let zlib = self.zlib.get_or_insert_with(|| Decompress::new(true));
-        zlib.reset(true);
+        let unit = match &mut self.unit {
+            Some(unit) => unit,
+            none => none.insert(DeflateUnit::new(UnitFormat::Zlib)?),
+        };
         self.page.resize(page_bytes, 0);
-        let status = zlib
-            .decompress(encoded, &mut self.page, FlushDecompress::Finish)
-            .map_err(|_| InflateError::Broken)?;
-        let found = usize::try_from(zlib.total_out()).unwrap_or(usize::MAX);
-        let used = usize::try_from(zlib.total_in()).unwrap_or(usize::MAX);
-        if status != Status::StreamEnd || found != page_bytes || used != encoded.len() {
-            return Err(InflateError::Length { found, expected: page_bytes });
+        if !unit.decode_to(encoded, &mut self.page) {
+            return Err(InflateError::Broken { expected: page_bytes });
         }
         Ok(&self.page)
     }
@@ -77,7 +73,7 @@ mod tests {
     fn bombs_cuts_garbage_and_left_over_bytes_are_errors() {
         let mut inflate = PageInflate::default();
         let bomb = encoded(&vec![0; 1 << 20]);
-        assert!(matches!(inflate.page(&bomb, 4096), Err(InflateError::Length { .. })));
+        assert_eq!(inflate.page(&bomb, 4096), Err(InflateError::Broken { expected: 4096 }));
         let mut page = encoded(&[7; 4096]);
         for cut in 0..page.len() {
             assert!(inflate.page(&page[..cut], 4096).is_err(), "cut at {cut}");
@@ -85,7 +81,7 @@ mod tests {
         assert!(inflate.page(&encoded(&[7; 4095]), 4096).is_err());
         page.push(0);
         assert!(inflate.page(&page, 4096).is_err(), "left over");
-        assert_eq!(inflate.page(&[0xff; 64], 4096), Err(InflateError::Broken));
+        assert!(inflate.page(&[0xff; 64], 4096).is_err());
         page.pop();
         assert!(inflate.page(&page, 4096).is_ok(), "an error leaves nothing behind");
     }

@@ -4,17 +4,25 @@
 //! what it [wants](Channel::want), brings that, and says so. The ring, the
 //! simulation and the fuzzer drive the same code.
 
+mod error;
+mod packet;
+mod payload;
+mod terms;
+
 use std::fmt;
+use std::sync::Arc;
 
-use landfall_pagepool::{RamBlocks, ZeroOutcome};
+use landfall_pagepool::RamBlocks;
 
-use crate::error::{Family, RunError};
-use crate::place::{self, Run};
+pub use error::ChannelError;
+pub use terms::{RunMethod, Terms};
+
+use crate::codec::Decoder;
+use crate::device_packets::ArrivingPacket;
+use crate::place::{self, Filled, Places, Run};
 use crate::stats::{BlockCounters, ChannelCounters, ChannelPhase};
-use crate::wire::{
-    Compression, INIT_BYTES, PACKET_START_BYTES, PacketHeader, PacketKind, PacketStart, PageBytes,
-    WireError,
-};
+use crate::wire::{INIT_BYTES, PACKET_START_BYTES, PacketKind, PageBytes};
+use error::Fault;
 
 /// The id by which a channel introduced itself: 0 to 254.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +46,8 @@ impl fmt::Display for ChannelId {
 pub enum Want {
     /// At most `missing` bytes of a header; fewer will do.
     Header {
-        /// Never more than what is left of this header.
+        /// Never more than what is left of a RAM packet's header; of a device-state
+        /// packet it may take bytes behind the header too.
         missing: usize,
     },
     /// All bytes of [`Channel::runs`] in [`Channel::block`].
@@ -47,6 +56,14 @@ pub enum Want {
         missing: u64,
         /// A header may be read right behind the pages. Not behind a packet
         /// with SYNC: what follows belongs to the next round.
+        then_header: bool,
+    },
+    /// Bytes of a payload that are not pages yet: compressed pages, or device
+    /// state. For staging memory, in pieces of any size.
+    Payload {
+        /// Bytes left.
+        missing: u64,
+        /// A header may be read right behind the payload, as behind pages.
         then_header: bool,
     },
     /// Main must pass this sync point (from 1) first.
@@ -58,15 +75,23 @@ pub enum Want {
 pub struct Channel {
     id: ChannelId,
     page: PageBytes,
-    keep: bool,
+    terms: Arc<Terms>,
     phase: Phase,
     header: Box<[u8; HEADER_BYTES_MAX]>,
     header_have: usize,
+    /// Of the packet whose header is coming, once its first bytes have told.
+    kind: PacketKind,
     /// Of the packet whose pages are on their way.
     block: usize,
     pages: Vec<u64>,
     runs: Vec<Run>,
+    /// How far a decoder has filled the runs.
+    filled: Filled,
     missing: u64,
+    /// From the first compressed packet on.
+    decoder: Option<Decoder>,
+    /// A device-state packet on its way.
+    device_state: Option<ArrivingPacket>,
     sync: bool,
     /// SYNC packets applied.
     syncs: u64,
@@ -79,6 +104,8 @@ pub struct Channel {
 enum Phase {
     Header,
     Pages,
+    /// Compressed pages, or device state.
+    Payload,
     Held,
 }
 
@@ -92,22 +119,26 @@ pub struct Tally<'a> {
 }
 
 impl Channel {
-    /// A channel whose Init has been taken. All memory it ever needs is
-    /// allocated here. Without `keep` its pages are counted but do not get to
-    /// guest RAM (`--sink discard`).
-    pub fn new(id: ChannelId, page: PageBytes, keep: bool) -> Self {
+    /// A channel whose Init has been taken, of a run under `terms`. All memory it
+    /// ever needs is allocated here, but for a decoder at its first compressed
+    /// packet, and device state.
+    pub fn new(id: ChannelId, page: PageBytes, terms: Arc<Terms>) -> Self {
         let pages = page.packet_pages() as usize;
         Self {
             id,
             page,
-            keep,
+            terms,
             phase: Phase::Header,
             header: Box::new([0; HEADER_BYTES_MAX]),
             header_have: 0,
+            kind: PacketKind::Ram,
             block: 0,
             pages: Vec::with_capacity(pages),
             runs: Vec::with_capacity(pages),
+            filled: Filled::default(),
             missing: 0,
+            decoder: None,
+            device_state: None,
             sync: false,
             syncs: 0,
             packets: 0,
@@ -131,11 +162,13 @@ impl Channel {
         match self.phase {
             Phase::Header => Want::Header { missing: self.header_missing() },
             Phase::Pages => Want::Pages { missing: self.missing, then_header: !self.sync },
+            Phase::Payload => Want::Payload { missing: self.missing, then_header: !self.sync },
             Phase::Held => Want::SyncPoint(self.syncs),
         }
     }
 
-    /// The length of a whole RAM packet's header: what to ask for behind pages.
+    /// The length of a whole RAM packet's header: what to ask for behind pages and
+    /// payloads.
     pub fn header_bytes(&self) -> usize {
         self.page.packet_header_bytes()
     }
@@ -156,7 +189,7 @@ impl Channel {
     pub fn phase(&self) -> ChannelPhase {
         match self.phase {
             Phase::Header if self.header_have == 0 => ChannelPhase::Boundary,
-            Phase::Header | Phase::Pages => ChannelPhase::Inside,
+            Phase::Header | Phase::Pages | Phase::Payload => ChannelPhase::Inside,
             Phase::Held => ChannelPhase::Held,
         }
     }
@@ -164,7 +197,9 @@ impl Channel {
     /// Takes bytes of a header; at most as many as were wanted.
     ///
     /// When the header is whole it is checked, zero pages are made zero, and
-    /// the slots of normal pages are lent.
+    /// the slots of normal pages are lent. A device-state packet's header is
+    /// shorter than a RAM packet's: what came behind it is its payload, and may go
+    /// on with the next packet.
     #[inline]
     pub fn take_header(
         &mut self,
@@ -174,19 +209,24 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         assert!(self.phase == Phase::Header, "a header while in {:?}", self.phase);
         assert!(bytes.len() <= self.header_missing(), "more than the header");
-        self.header[self.header_have..][..bytes.len()].copy_from_slice(bytes);
-        self.header_have += bytes.len();
         tally.channel.wire_bytes.add(bytes.len() as u64);
-        if let Some(start) = self.header[..self.header_have].first_chunk::<PACKET_START_BYTES>() {
-            // As early as its bytes are there: a wrong one may never be followed
-            // by the rest of a header.
-            let start = PacketStart::parse(start).map_err(|error| self.malformed(error))?;
-            if start.kind() == PacketKind::DeviceState {
-                return Err(self.error(Fault::DeviceState));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let most = match self.phase {
+                Phase::Payload => self.missing.min(rest.len() as u64) as usize,
+                Phase::Header if self.header_have < PACKET_START_BYTES => {
+                    PACKET_START_BYTES - self.header_have
+                }
+                Phase::Header => self.header_missing(),
+                // A RAM packet's header is at least as long as what was wanted: it comes last.
+                phase => unreachable!("bytes behind a header, in {phase:?}"),
+            };
+            let (now, later) = rest.split_at(most.min(rest.len()));
+            rest = later;
+            match self.phase {
+                Phase::Payload => self.take_device_state(now, tally),
+                _ => self.take_header_part(now, ram, tally)?,
             }
-        }
-        if self.header_have == self.header_bytes() {
-            self.take_packet(ram, tally)?;
         }
         Ok(())
     }
@@ -204,9 +244,28 @@ impl Channel {
             place::advance(&mut self.runs, bytes);
             return;
         }
+        self.pages_are_whole(ram, tally);
+    }
+
+    /// Takes bytes of the pages and copies them to their place, for whoever has
+    /// them in memory of its own (TLS).
+    pub fn take_page_bytes(&mut self, bytes: &[u8], ram: &RamBlocks, tally: Tally<'_>) {
+        assert!(
+            self.phase == Phase::Pages && bytes.len() as u64 <= self.missing,
+            "pages that nobody wanted"
+        );
+        if self.terms.keep {
+            let mut filled = Filled::default();
+            Places::new(&ram[self.block], &self.runs, &mut filled).put(bytes);
+        }
+        self.take_pages(bytes.len() as u64, ram, tally);
+    }
+
+    /// The normal pages of a packet have got to their place.
+    fn pages_are_whole(&mut self, ram: &RamBlocks, tally: Tally<'_>) {
         let block = &ram[self.block];
         let unique = block.mark_received(self.pages.iter().copied());
-        let is_zero = |page: &&u64| self.keep && block.is_zero(**page);
+        let is_zero = |page: &&u64| self.terms.keep && block.is_zero(**page);
         let zero_sent_full = self.pages.iter().filter(is_zero).count();
         let blocks = &tally.blocks[self.block];
         blocks.unique.add(unique);
@@ -231,63 +290,13 @@ impl Channel {
             Phase::Header if self.header_have == 0 => Ok(()),
             Phase::Header => Err(self.error(Fault::CutHeader { have: self.header_have })),
             Phase::Pages => Err(self.error(Fault::CutPages { missing: self.missing })),
+            Phase::Payload => Err(self.error(Fault::CutPayload { missing: self.missing })),
             Phase::Held => Ok(()),
         }
     }
 
     fn header_missing(&self) -> usize {
-        self.header_bytes() - self.header_have
-    }
-
-    fn take_packet(&mut self, ram: &RamBlocks, tally: Tally<'_>) -> Result<(), ChannelError> {
-        let header = PacketHeader::parse(&self.header[..self.header_have], self.page)
-            .map_err(|error| self.malformed(error))?;
-        let (normal, zero) = (header.normal_count(), header.zero_count());
-        if normal + zero > 0 {
-            if normal > 0 && header.compression() != Compression::None {
-                return Err(self.error(Fault::Compressed(header.compression())));
-            }
-            let Some(index) = ram.find(header.block_name()) else {
-                return Err(self.error(Fault::UnknownBlock));
-            };
-            let block = &ram[index];
-            header
-                .check_offsets(block.bytes(), self.page)
-                .map_err(|error| self.malformed(error))?;
-            let page_shift = self.page.get().trailing_zeros();
-            if zero > 0 {
-                let mut written = 0;
-                for offset in header.zero_offsets() {
-                    let outcome = block.announce_zero(offset >> page_shift);
-                    written += u64::from(outcome == ZeroOutcome::Cleared);
-                }
-                let pages = header.zero_offsets().map(|offset| offset >> page_shift);
-                let unique = block.mark_received(pages);
-                tally.blocks[index].unique.add(unique);
-                tally.blocks[index].zero.add(zero as u64);
-                tally.blocks[index].zero_written.add(written);
-                tally.channel.zero.add(zero as u64);
-            }
-            self.pages.clear();
-            self.pages.extend(header.normal_offsets().map(|offset| offset >> page_shift));
-            place::merge(header.normal_offsets(), self.page.as_u64(), &mut self.runs);
-            for run in self.runs.iter().filter(|_| self.keep) {
-                block.lend(run.offset >> page_shift..(run.offset + run.bytes) >> page_shift);
-            }
-            self.block = index;
-        }
-        self.sync = header.is_sync();
-        self.missing = u64::from(header.payload_bytes());
-        self.at += self.header_have as u64;
-        self.header_have = 0;
-        self.packets += 1;
-        tally.channel.packets.add(1);
-        if self.missing > 0 {
-            self.phase = Phase::Pages;
-        } else {
-            self.end_packet(tally);
-        }
-        Ok(())
+        self.kind.header_bytes(self.page) - self.header_have
     }
 
     fn end_packet(&mut self, tally: Tally<'_>) {
@@ -300,74 +309,8 @@ impl Channel {
         }
     }
 
-    fn malformed(&self, error: WireError) -> ChannelError {
-        self.error(Fault::Malformed(error))
-    }
-
     fn error(&self, fault: Fault) -> ChannelError {
         ChannelError { id: self.id, packet: self.packets, at: self.at, fault }
-    }
-}
-
-/// What a channel did wrong, and where. `Copy`: the text is made at the edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelError {
-    id: ChannelId,
-    /// Packets before this one.
-    packet: u64,
-    /// Byte of the channel where the packet begins.
-    at: u64,
-    fault: Fault,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Malformed(WireError),
-    UnknownBlock,
-    Compressed(Compression),
-    DeviceState,
-    CutHeader { have: usize },
-    CutPages { missing: u64 },
-}
-
-impl From<ChannelError> for RunError {
-    fn from(error: ChannelError) -> Self {
-        let ChannelError { id, packet, at, fault } = error;
-        let (family, at, what) = match fault {
-            Fault::Malformed(wire) => (Family::Malformed, at + wire.at as u64, wire.to_string()),
-            Fault::UnknownBlock => (
-                Family::Malformed,
-                at + BLOCK_NAME_AT,
-                "ramblock names no RAM block of this migration".to_owned(),
-            ),
-            Fault::Compressed(method) => (
-                Family::Unsupported,
-                at + FLAGS_AT,
-                format!(
-                    "pages are compressed with {0}, only none is supported: set \
-                     multifd-compression to none on the source",
-                    method.as_str()
-                ),
-            ),
-            Fault::DeviceState => (
-                Family::Unsupported,
-                at + FLAGS_AT,
-                "device state on a multifd channel is not supported: turn \
-                 x-migration-multifd-transfer off on the source's VFIO devices"
-                    .to_owned(),
-            ),
-            Fault::CutHeader { have } => (
-                Family::Misbehaved,
-                at + have as u64,
-                format!("closed by the source after {have} bytes of a packet header"),
-            ),
-            Fault::CutPages { missing } => (
-                Family::Misbehaved,
-                at,
-                format!("closed by the source inside a packet, {missing} bytes of pages missing"),
-            ),
-        };
-        RunError::new(family, format!("channel {id}, packet {packet}, byte {at}: {what}"))
     }
 }
 
@@ -375,7 +318,3 @@ impl From<ChannelError> for RunError {
 pub const HEADER_BYTES_MAX: usize = PageBytes::DEFAULT.packet_header_bytes();
 
 const _: () = assert!(PageBytes::DEFAULT.get() == PageBytes::MIN);
-
-/// Offsets in a packet header, for messages.
-const FLAGS_AT: u64 = 8;
-const BLOCK_NAME_AT: u64 = 64;
