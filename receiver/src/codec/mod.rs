@@ -10,6 +10,7 @@ mod compressed_page;
 #[allow(unsafe_code, reason = "libdeflate writes guest RAM: docs/unsafe.md#codec")]
 mod deflate_unit;
 mod error;
+pub mod fuzzing;
 #[allow(unsafe_code, reason = "zlib-rs writes guest RAM: docs/unsafe.md#codec")]
 mod inflate;
 mod output;
@@ -19,6 +20,9 @@ mod stream;
 mod zlib;
 #[allow(unsafe_code, reason = "zstd writes guest RAM: docs/unsafe.md#codec")]
 mod zstd;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

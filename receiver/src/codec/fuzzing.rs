@@ -1,0 +1,217 @@
+//! Bodies for fuzzers: payloads as a hostile source would send them.
+
+use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
+
+use super::{CodecError, Decoder};
+use crate::place::{Filled, Places, Run};
+use crate::staging::Staging;
+use crate::wire::fuzzing::Seed;
+use crate::wire::{Compression, PageBytes};
+
+/// Decodes the payloads of one channel, whole and in pieces.
+pub struct Target {
+    ram: RamBlocks,
+}
+
+impl Target {
+    /// Memory to decode into, used again and again.
+    ///
+    /// # Panics
+    /// If the host has no memory.
+    pub fn new() -> Self {
+        let config = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
+        let mut pool = Pool::open(&config, &|_, _| {}).expect("memory");
+        let name = BlockName::parse(b"mem").expect("a name");
+        let request = BlockRequest { name, bytes: BLOCK_PAGES * PAGE_BYTES };
+        let ram = pool.carve(&[request], PageBytes::DEFAULT.get(), &|_, _| {}).expect("memory");
+        ram[0].lend(0..BLOCK_PAGES);
+        Self { ram }
+    }
+
+    /// Decodes packets, each of so many pages (1 to [`PAGES_MAX`]) and a payload;
+    /// true if all of them were right.
+    ///
+    /// # Panics
+    /// If anything is written beside a packet's pages, or if the pieces change what
+    /// comes of it.
+    pub fn decode(&self, compression: Compression, packets: &[(usize, &[u8])]) -> bool {
+        let (whole, content) = self.run(compression, packets, |_| usize::MAX);
+        let mut seed = Seed::of_bytes(packets.last().map_or(&[], |(_, payload)| payload));
+        let most = [1, 7, 100, 5000][seed.below(4)];
+        let (pieces, content_of_pieces) =
+            self.run(compression, packets, |left| 1 + seed.below(left.min(most)));
+        assert_eq!(whole, pieces, "the pieces changed the outcome");
+        if whole.is_ok() {
+            assert!(content == content_of_pieces, "the pieces changed the pages");
+        }
+        whole.is_ok()
+    }
+
+    fn run(
+        &self,
+        compression: Compression,
+        packets: &[(usize, &[u8])],
+        mut piece: impl FnMut(usize) -> usize,
+    ) -> (Result<(), CodecError>, Vec<u8>) {
+        let block = &self.ram[0];
+        block.write(0, &BESIDE.repeat(BLOCK_PAGES as usize));
+        let staging = Staging::new(64 << 20);
+        let mut decoder = Decoder::new(compression, PageBytes::DEFAULT, &staging).expect("memory");
+        let mut outcome = Ok(());
+        for (number, (pages, payload)) in packets.iter().enumerate() {
+            let runs = runs(number, *pages);
+            decoder.begin(*pages, payload.len() as u64);
+            let mut filled = Filled::default();
+            let mut places = Places::new(block, &runs, &mut filled);
+            let mut rest = *payload;
+            while !rest.is_empty() && outcome.is_ok() {
+                let (now, later) = rest.split_at(piece(rest.len()).min(rest.len()));
+                outcome = decoder.take(now, &mut places);
+                rest = later;
+            }
+            outcome = outcome.and_then(|()| decoder.end(&mut places));
+            if outcome.is_err() {
+                break;
+            }
+            assert_eq!(places.missing(), 0, "pages are missing");
+        }
+        drop(decoder);
+        assert_eq!(staging.lent(), 0, "staging memory is not given back");
+        let mut content = vec![0; (BLOCK_PAGES * PAGE_BYTES) as usize];
+        block.read(0, &mut content);
+        // Every other page is nobody's.
+        for page in content.chunks(PAGE_BYTES as usize).step_by(GAP as usize) {
+            assert!(page == BESIDE, "written beside the packet's pages");
+        }
+        (outcome, content)
+    }
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The places of a packet's pages, some of them adjacent, none of them a multiple
+/// of [`GAP`].
+fn runs(number: usize, pages: usize) -> Vec<Run> {
+    let groups = BLOCK_PAGES / GAP;
+    let mut left = pages as u64;
+    let mut runs = Vec::new();
+    for index in 0.. {
+        let group = (number as u64 + index * 5) % groups;
+        let pages = left.min(1 + (number as u64 + index) % 2);
+        runs.push(Run { offset: (group * GAP + 1) * PAGE_BYTES, bytes: pages * PAGE_BYTES });
+        left -= pages;
+        if left == 0 {
+            break;
+        }
+    }
+    runs
+}
+
+/// Pages that a packet here may have.
+pub const PAGES_MAX: usize = 12;
+const PAGE_BYTES: u64 = 4096;
+/// Pages of the block; every [`GAP`]th stays as it is.
+const BLOCK_PAGES: u64 = 48;
+const GAP: u64 = 3;
+/// What lies beside the packet's pages, and in them before they come.
+const BESIDE: [u8; PAGE_BYTES as usize] = [0xa5; PAGE_BYTES as usize];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::encode::Encoder;
+
+    /// Pages of all sorts: noise, repetition, zero.
+    fn pages(seed: &mut Seed, count: usize) -> Vec<u8> {
+        let mut pages = Vec::new();
+        for _ in 0..count {
+            match seed.below(4) {
+                0 => pages.extend((0..512).flat_map(|_| seed.next_u64().to_le_bytes())),
+                1 => pages.resize(pages.len() + 4096, 0),
+                2 => {
+                    let word = seed.next_u64().to_le_bytes();
+                    pages.extend((0..512).flat_map(|_| word));
+                }
+                _ => pages.extend((0..4096).map(|_| b'a' + seed.below(5) as u8)),
+            }
+        }
+        pages
+    }
+
+    fn legal(seed: &mut Seed, compression: Compression) -> Vec<(usize, Vec<u8>)> {
+        let mut encoder = Encoder::new(compression);
+        let packets = 1 + seed.below(3);
+        let packet = |_| {
+            let count = 1 + seed.below(PAGES_MAX);
+            (count, encoder.packet(&pages(seed, count)))
+        };
+        (0..packets).map(packet).collect()
+    }
+
+    fn spoil(seed: &mut Seed, packets: &mut [(usize, Vec<u8>)]) {
+        let at = seed.below(packets.len());
+        let (pages, payload) = &mut packets[at];
+        match seed.below(8) {
+            0 => {
+                let bit = seed.below(payload.len() * 8);
+                payload[bit / 8] ^= 1 << (bit % 8);
+            }
+            1 => payload.truncate(1 + seed.below(payload.len())),
+            2 => payload.extend((0..1 + seed.below(40)).map(|byte| byte as u8)),
+            3 => payload.iter_mut().for_each(|byte| *byte = seed.next_u64() as u8),
+            4 => {
+                let from = seed.below(payload.len());
+                let to = from + seed.below(payload.len() - from);
+                payload.drain(from..to);
+                payload.push(0);
+            }
+            5 => *pages = 1 + seed.below(PAGES_MAX),
+            6 => packets.swap(0, at),
+            _ => {
+                for _ in 0..1 + seed.below(8) {
+                    let byte = seed.below(payload.len().min(80));
+                    payload[byte] = seed.next_u64() as u8;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_comes_nothing_is_written_beside_the_pages_and_pieces_do_not_matter() {
+        let mut seed = Seed::of_test();
+        let rounds: usize =
+            std::env::var("LANDFALL_FUZZ").map_or(ROUNDS, |text| text.parse().expect("a number"));
+        let target = Target::new();
+        for compression in METHODS {
+            let (mut right, mut wrong) = (0, 0);
+            for _ in 0..rounds {
+                let mut packets = legal(&mut seed, compression);
+                if seed.below(8) > 0 {
+                    for _ in 0..1 + seed.below(2) {
+                        spoil(&mut seed, &mut packets);
+                    }
+                }
+                let packets: Vec<_> = packets.iter().map(|(n, bytes)| (*n, &bytes[..])).collect();
+                match target.decode(compression, &packets) {
+                    true => right += 1,
+                    false => wrong += 1,
+                }
+            }
+            println!("{}: {right} right, {wrong} refused", compression.as_str());
+            assert!(right > 0 && wrong > 0, "{}", compression.as_str());
+        }
+    }
+
+    const METHODS: [Compression; 5] = [
+        Compression::Zlib,
+        Compression::Zstd,
+        Compression::Qpl,
+        Compression::Uadk,
+        Compression::Qatzip,
+    ];
+    const ROUNDS: usize = 300;
+}
