@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::encode::compressed::Compression;
 use crate::form::{Form, Version, ZeroForm};
 
 /// One RAM block of the guest.
@@ -31,13 +32,26 @@ pub struct DeviceConfig {
     pub devices: u32,
     /// The largest body of an invented device, in bytes; sizes are spread below it.
     pub device_bytes_max: u32,
+    /// How many packets of a VFIO device's state travel on the channels, from 10.0 on.
+    pub packets: u32,
+    /// Half of them come after the last SYNC, as a source may send them.
+    pub packets_late: bool,
+    /// The largest payload of such a packet, in bytes; sizes are spread below it.
+    pub packet_bytes_max: u32,
     /// How many false stream ends (footer, EOF, the head of a vmdesc) stand inside device bodies.
     pub forged_tails: u32,
 }
 
 impl Default for DeviceConfig {
     fn default() -> Self {
-        Self { devices: 24, device_bytes_max: 16 * 1024, forged_tails: 0 }
+        Self {
+            devices: 24,
+            device_bytes_max: 16 * 1024,
+            packets: 0,
+            packets_late: true,
+            packet_bytes_max: 128 * 1024,
+            forged_tails: 0,
+        }
     }
 }
 
@@ -58,6 +72,12 @@ pub struct SourceConfig {
     pub page_bytes: u32,
     /// How many multifd channels; 0 is a migration without multifd.
     pub channels: u8,
+    /// How pages on channels are compressed.
+    pub compression: Compression,
+    /// How hard, 0 to [`Compression::level_max`].
+    pub level: u32,
+    /// The share of pages that can be made smaller at all, 0 to 1.
+    pub compressible_share: f64,
     /// How many times the source goes over the guest: the first round sends every page, each later
     /// one the pages that were dirtied meanwhile. At least 1. The last of several is sent in ram's
     /// END, after the guest stopped.
@@ -120,6 +140,9 @@ impl SourceConfig {
             images: Vec::new(),
             page_bytes: 4096,
             channels,
+            compression: Compression::None,
+            level: 1,
+            compressible_share: 0.0,
             rounds: 3,
             dirty_share: 0.1,
             dirty_run: 4,
@@ -180,7 +203,11 @@ impl SourceConfig {
             return Err(ConfigError::PageBytes { found: self.page_bytes });
         }
         self.check_blocks()?;
-        for (what, share) in [("dirty share", self.dirty_share), ("zero share", self.zero_share)] {
+        for (what, share) in [
+            ("dirty share", self.dirty_share),
+            ("zero share", self.zero_share),
+            ("compressible share", self.compressible_share),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(ConfigError::Share { what, found: share });
             }
@@ -198,6 +225,20 @@ impl SourceConfig {
         }
         if self.machine.is_empty() || self.machine.len() > NAME_BYTES_MAX {
             return Err(ConfigError::Machine { name: self.machine.clone() });
+        }
+        if self.level > self.compression.level_max() {
+            let limit = self.compression.level_max();
+            return Err(ConfigError::Level { found: self.level, limit });
+        }
+        if self.channels == 0 {
+            for (what, on) in [
+                ("compression", self.compression != Compression::None),
+                ("device packets", self.devices.packets > 0),
+            ] {
+                if on {
+                    return Err(ConfigError::Together { what, with: "no multifd channels" });
+                }
+            }
         }
         if self.switchover_ack && !self.return_path {
             return Err(ConfigError::Together { what: "switchover-ack", with: "no return path" });
@@ -322,6 +363,14 @@ pub enum ConfigError {
         what: &'static str,
         /// Its value.
         found: f64,
+    },
+    /// A level that the compression does not have.
+    #[error("compression level is {found}, allowed is 0 to {limit}")]
+    Level {
+        /// The level.
+        found: u32,
+        /// The highest.
+        limit: u32,
     },
     /// A count that must be at least 1.
     #[error("{what} must be at least 1")]

@@ -71,7 +71,7 @@ impl Guest {
             dirty_run: u64::from(config.dirty_run),
             zero: Share::new(config.zero_share),
             zero_run: u64::from(config.zero_run),
-            content: PageContent::new(config.seed, config.page_bytes),
+            content: PageContent::new(config.seed, config.page_bytes, config.compressible_share),
             images: match config.images.as_slice() {
                 [] => None,
                 paths => Some(Images::open(paths)?),

@@ -16,6 +16,7 @@ pub mod config;
 mod content;
 mod devices;
 pub mod encode;
+pub mod encoder;
 pub mod form;
 pub mod guest;
 mod hash;

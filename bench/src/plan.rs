@@ -4,13 +4,15 @@ use crate::{
     config::{ConfigError, SourceConfig},
     devices::Devices,
     encode::{
+        compressed::Compression,
         device,
         packet::{self, FLAG_SYNC, HeaderFields, INIT_BYTES, header_bytes, packet_pages},
         ram::{self, PageItem},
     },
+    encoder::Encoder,
     form::PacketForm,
     guest::Guest,
-    script::{MainPages, Op, Packet, Script, Stream},
+    script::{MainPages, Op, Packet, Script},
     sent::Sent,
 };
 
@@ -76,42 +78,33 @@ impl Plan {
         Script::new(self)
     }
 
-    /// What a complete run sends, by going through all steps without encoding them.
+    /// What a complete run sends, by going through all steps; only what is compressed is encoded.
     #[must_use]
     pub fn sent(&self) -> Sent {
         let mut sent = Sent::new(self);
+        let mut encoder = self.encoder();
         for op in self.script() {
-            sent.add(self, &op);
+            let mut bytes = self.plain_bytes(&op);
+            if let Op::Packet(packet) = &op
+                && self.config.compression != Compression::None
+            {
+                bytes += encoder.payload(packet).len() as u64;
+                bytes -= self.pages_bytes(packet) as u64;
+            }
+            sent.add(&op, bytes);
         }
         sent
     }
 
-    /// Appends the bytes of a step and says where they go; `None` for a step that sends nothing.
-    pub fn encode(&self, op: &Op, out: &mut Vec<u8>) -> Option<Stream> {
-        match op {
-            Op::Init { channel } => {
-                out.extend_from_slice(&packet::init(&self.config.uuid, *channel));
-                Some(Stream::Channel(*channel))
-            }
-            Op::Main(bytes) => {
-                out.extend_from_slice(bytes);
-                Some(Stream::Main)
-            }
-            Op::MainPages(pages) => {
-                self.encode_main_pages(pages, out);
-                Some(Stream::Main)
-            }
-            Op::Packet(packet) => {
-                self.encode_packet(packet, out);
-                Some(Stream::Channel(packet.channel))
-            }
-            Op::AwaitChannels | Op::AwaitSwitchoverAck | Op::AwaitShut => None,
-        }
+    /// What makes bytes of the steps.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self)
     }
 
-    /// How many bytes [`Plan::encode`] appends for this step.
+    /// How many bytes an [`Encoder`] appends for this step, were it not for compression.
     #[must_use]
-    pub fn encoded_bytes(&self, op: &Op) -> u64 {
+    pub fn plain_bytes(&self, op: &Op) -> u64 {
         let page_bytes = u64::from(self.config.page_bytes);
         match op {
             Op::Init { .. } => INIT_BYTES as u64,
@@ -127,38 +120,31 @@ impl Plan {
             Op::Packet(packet) => {
                 header_bytes(self.config.page_bytes) as u64 + packet.normal as u64 * page_bytes
             }
+            Op::DevicePacket(packet) => packet.encoded_bytes(),
             Op::AwaitChannels | Op::AwaitSwitchoverAck | Op::AwaitShut => 0,
         }
     }
 
-    /// Appends a packet: header and page bytes.
-    pub fn encode_packet(&self, packet: &Packet, out: &mut Vec<u8>) {
-        self.encode_packet_header(packet, out);
-        let start = out.len();
-        out.resize(start + self.payload_bytes(packet), 0);
-        self.fill_payload(packet, &mut out[start..]);
-    }
-
     /// The bytes of a packet's pages.
     #[must_use]
-    pub fn payload_bytes(&self, packet: &Packet) -> usize {
+    pub fn pages_bytes(&self, packet: &Packet) -> usize {
         packet.normal * self.config.page_bytes as usize
     }
 
     /// Writes the bytes of a packet's pages.
     ///
     /// # Panics
-    /// When `out` has not exactly [`Plan::payload_bytes`].
-    pub fn fill_payload(&self, packet: &Packet, out: &mut [u8]) {
-        assert_eq!(out.len(), self.payload_bytes(packet), "a payload is filled whole");
+    /// When `out` has not exactly [`Plan::pages_bytes`].
+    pub fn fill_pages(&self, packet: &Packet, out: &mut [u8]) {
+        assert_eq!(out.len(), self.pages_bytes(packet), "pages are filled whole");
         let slots = out.chunks_exact_mut(self.config.page_bytes as usize);
         for (page, slot) in packet.normal_pages().iter().zip(slots) {
             self.guest.fill(packet.block, *page, slot);
         }
     }
 
-    /// Appends a packet's header.
-    pub fn encode_packet_header(&self, packet: &Packet, out: &mut Vec<u8>) {
+    /// Appends a packet's header, for a payload of so many bytes.
+    pub fn encode_packet_header(&self, packet: &Packet, payload_bytes: usize, out: &mut Vec<u8>) {
         let page_bytes = self.config.page_bytes;
         let clean = self.config.form.packets == PacketForm::Clean;
         let pageless = packet.pages.is_empty();
@@ -169,12 +155,13 @@ impl Plan {
             (true, None) => None,
         };
         let fields = HeaderFields {
-            flags: if packet.sync { FLAG_SYNC } else { 0 },
+            flags: if packet.sync { FLAG_SYNC } else { 0 }
+                | if pageless { 0 } else { self.config.compression.flag() },
             pages_alloc: if clean && pageless { 0 } else { packet_pages(page_bytes) },
             normal: packet.normal as u32,
             next_packet_size: match stale {
                 Some(stale) if pageless => stale.next_packet_size,
-                _ => packet.normal as u32 * page_bytes,
+                _ => payload_bytes as u32,
             },
             packet_num: packet.num,
             zero: (packet.pages.len() - packet.normal) as u32,

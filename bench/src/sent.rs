@@ -68,9 +68,8 @@ impl Sent {
         self.main_bytes + self.channel_bytes.iter().sum::<u64>()
     }
 
-    /// Adds a step.
-    pub(crate) fn add(&mut self, plan: &Plan, op: &Op) {
-        let bytes = plan.encoded_bytes(op);
+    /// Adds a step that takes so many bytes.
+    pub(crate) fn add(&mut self, op: &Op, bytes: u64) {
         match op {
             Op::Init { channel } => self.add_bytes(Stream::Channel(*channel), bytes),
             Op::Main(_) => self.add_bytes(Stream::Main, bytes),
@@ -89,6 +88,10 @@ impl Sent {
                 if packet.sync {
                     self.add_sync();
                 }
+            }
+            Op::DevicePacket(packet) => {
+                self.add_bytes(Stream::Channel(packet.channel), bytes);
+                self.packets += 1;
             }
             Op::AwaitChannels | Op::AwaitSwitchoverAck | Op::AwaitShut => {}
         }

@@ -86,6 +86,18 @@ pub(crate) struct ReceiveArguments {
     /// Put a BLAKE3 hash of each RAM block into the JSON
     #[arg(long)]
     pub(crate) digest: bool,
+    /// How the source compresses pages on its channels: auto follows the packets, anything else
+    /// must be the source's multifd-compression; QMP may set it later
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = CompressionOption::Auto)]
+    pub(crate) compression: CompressionOption,
+    /// Memory for compressed pages on their way, their decoders, and device state that comes on
+    /// channels
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "1G")]
+    pub(crate) staging_max: u64,
+    /// Device state that comes on channels (VFIO, from 10.0): keep it for the run directory, or
+    /// drop it (the source then keeps its guest)
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = DevicePackets::Keep)]
+    pub(crate) device_packets: DevicePackets,
     /// A QMP monitor, in the syntax of QEMU's -qmp: unix:PATH,server=on,wait=off; repeatable
     #[arg(long, value_name = "ADDR")]
     pub(crate) qmp: Vec<MonitorAddress>,
@@ -157,6 +169,35 @@ pub(crate) enum SinkOption {
     Discard,
 }
 
+/// `multifd-compression`, as QEMU names its values, and `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CompressionOption {
+    Auto,
+    None,
+    Zlib,
+    Zstd,
+    Qpl,
+    Uadk,
+    Qatzip,
+}
+
+/// `multifd-compression`, as QEMU names its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SendCompression {
+    None,
+    Zlib,
+    Zstd,
+    Qpl,
+    Uadk,
+    Qatzip,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DevicePackets {
+    Keep,
+    Drop,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// RAM of the synthetic guest
@@ -203,6 +244,18 @@ pub(crate) struct SendArguments {
     pub(crate) source: SourceArguments,
     #[command(flatten)]
     pub(crate) form: FormArguments,
+    /// How pages on channels are compressed, as the source's multifd-compression
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = SendCompression::None)]
+    pub(crate) compression: SendCompression,
+    /// How hard, 0 to 9, with zstd to 20
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) level: u32,
+    /// Share of pages that can be made smaller, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) compressible: u8,
+    /// Packets of a VFIO device's state on the channels
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) device_packets: u32,
     /// Send a file's pages as the main RAM block instead of content from the seed; its size
     /// replaces --ram
     #[arg(long, value_name = "FILE", conflicts_with = "ram")]

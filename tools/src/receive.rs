@@ -8,14 +8,16 @@ use landfall_qmp::{EventSender, Handler, Server};
 use landfall_receiver::listen::{Address, Peer};
 use landfall_receiver::migration::Sink;
 use landfall_receiver::monitor::{
-    AllowPeer, ChannelsDefault, Destination, Endings, Monitor, MonitorConfig, ShutdownCause,
+    AllowPeer, ChannelsDefault, CompressionDefault, Destination, Endings, Monitor, MonitorConfig,
+    ShutdownCause,
 };
 use landfall_receiver::receiver::{Migration, Receiver, ReceiverConfig};
 use landfall_receiver::report::{self, digest, files, run_directory};
 use landfall_receiver::status::Status;
+use landfall_receiver::wire::Compression;
 use serde_json::Value;
 
-use crate::cli::{HostArguments, ReceiveArguments, SinkOption};
+use crate::cli::{CompressionOption, DevicePackets, HostArguments, ReceiveArguments, SinkOption};
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::{stop, table};
@@ -204,6 +206,15 @@ fn monitor_config(arguments: &ReceiveArguments) -> MonitorConfig {
             })
         }),
         channels: arguments.multifd.map_or(ChannelsDefault::Derived, ChannelsDefault::Fixed),
+        compression: match arguments.compression {
+            CompressionOption::Auto => CompressionDefault::Auto,
+            CompressionOption::None => CompressionDefault::Fixed(Compression::None),
+            CompressionOption::Zlib => CompressionDefault::Fixed(Compression::Zlib),
+            CompressionOption::Zstd => CompressionDefault::Fixed(Compression::Zstd),
+            CompressionOption::Qpl => CompressionDefault::Fixed(Compression::Qpl),
+            CompressionOption::Uadk => CompressionDefault::Fixed(Compression::Uadk),
+            CompressionOption::Qatzip => CompressionDefault::Fixed(Compression::Qatzip),
+        },
     }
 }
 
@@ -227,6 +238,8 @@ fn receiver(
             SinkOption::Ram => Sink::Ram,
             SinkOption::Discard => Sink::Discard,
         },
+        staging_max: arguments.staging_max,
+        keep_device_packets: arguments.device_packets == DevicePackets::Keep,
         stall: arguments.stall_timeout,
         idle: arguments.idle_timeout,
         max_time: arguments.max_time,

@@ -1,11 +1,12 @@
 //! `landfall send`: the synthetic source.
 
 use landfall_bench::config::{BlockConfig, SourceConfig};
+use landfall_bench::encode::compressed::Compression;
 use landfall_bench::form::{VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
 use landfall_bench::send::{End, Progress, SendOptions, Target, send};
 
-use crate::cli::{SendArguments, SourceArguments, ZeroPageDetection};
+use crate::cli::{SendArguments, SendCompression, SourceArguments, ZeroPageDetection};
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
 use crate::stop;
@@ -58,6 +59,19 @@ fn shaped(arguments: &SendArguments) -> Result<SourceConfig, Failure> {
     config.target_page_bits = config.page_bytes != 4096;
     config.return_path = !form.no_return_path && !form.background_snapshot;
     config.switchover_ack = form.switchover_ack;
+    config.compression = match arguments.compression {
+        SendCompression::None => Compression::None,
+        SendCompression::Zlib => Compression::Zlib,
+        SendCompression::Zstd => Compression::Zstd,
+        SendCompression::Qpl => Compression::Qpl,
+        SendCompression::Uadk => Compression::Uadk,
+        SendCompression::Qatzip => Compression::Qatzip,
+    };
+    config.level = arguments.level;
+    if config.compression != Compression::None {
+        config.compressible_share = f64::from(arguments.compressible) / 100.0;
+    }
+    config.devices.packets = arguments.device_packets;
     config.uuid = form.uuid.unwrap_or_default().into_bytes();
     config.validate_uuid = form.validate_uuid;
     config.background_snapshot = form.background_snapshot;

@@ -4,6 +4,7 @@
 //! wrongly can be said as easily as what is right. All integers are big-endian.
 
 pub mod bitmaps;
+pub mod compressed;
 pub mod device;
 pub mod packet;
 pub mod ram;

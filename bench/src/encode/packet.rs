@@ -17,7 +17,7 @@ pub fn init(uuid: &[u8; 16], channel: u8) -> [u8; INIT_BYTES] {
 /// The fields of a RAM packet's header as they stand on the wire, right or wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderFields<'a> {
-    /// [`FLAG_SYNC`] or nothing.
+    /// [`FLAG_SYNC`] and a compression's bit, or nothing.
     pub flags: u32,
     /// How many pages a packet can have; 0 in a SYNC packet from 9.0 on.
     pub pages_alloc: u32,
@@ -65,6 +65,27 @@ pub fn header(
     out.resize(end, 0);
 }
 
+/// Appends the header of a device-state packet. (QEMU: `MultiFDPacketDeviceState_t`.)
+///
+/// # Panics
+/// When the name does not fit.
+pub fn device_state_header(
+    out: &mut Vec<u8>,
+    idstr: &str,
+    instance_id: u32,
+    next_packet_size: u32,
+) {
+    let start = out.len();
+    out.be32(MAGIC);
+    out.be32(VERSION);
+    out.be32(FLAG_DEVICE_STATE);
+    assert!(idstr.len() < NAME_BYTES, "a device's name ends in NUL within 256 bytes");
+    out.extend_from_slice(idstr.as_bytes());
+    out.resize(start + 12 + NAME_BYTES, 0);
+    out.be32(instance_id);
+    out.be32(next_packet_size);
+}
+
 /// The constant size of a header for target pages of `page_bytes`, in bytes.
 #[must_use]
 pub const fn header_bytes(page_bytes: u32) -> usize {
@@ -86,6 +107,10 @@ pub const INIT_BYTES: usize = 64;
 pub const PACKET_BYTES_MAX: u32 = 512 * 1024;
 /// The packet ends the channel's part of a round.
 pub const FLAG_SYNC: u32 = 1;
+/// The packet carries a device's state.
+pub const FLAG_DEVICE_STATE: u32 = 0x40;
+/// The constant size of a device-state packet's header, in bytes.
+pub const DEVICE_STATE_HEADER_BYTES: usize = 276;
 
 const MAGIC: u32 = 0x1122_3344;
 const VERSION: u32 = 1;

@@ -4,7 +4,7 @@ mod op;
 mod packets;
 mod sections;
 
-pub use op::{MainPages, Op, Packet, Stale, Stream};
+pub use op::{DevicePacket, MainPages, Op, Packet, Stale, Stream};
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::{
     encode::{ram, ram::PageItem},
     form::{AckForm, SyncForm, ZeroForm},
     guest::PageRef,
-    hash::Sequence,
+    hash::{Sequence, hash, mix},
     plan::Plan,
 };
 
@@ -168,11 +168,16 @@ impl<'a> Script<'a> {
             self.send_page(page);
             return;
         }
+        // A device saves its state while ram ends: some before the last SYNC, some after it.
+        let packets = config.devices.packets;
+        let early = if config.devices.packets_late { packets / 2 } else { packets };
+        self.device_packets(0..early);
         if self.syncs_by_flush() {
             self.sync_point();
             self.write_main(ram::flush);
         }
         self.close_section();
+        self.device_packets(early..packets);
         self.stage = Stage::Tail { device: 0 };
     }
 
@@ -248,6 +253,25 @@ impl<'a> Script<'a> {
         }
     }
 
+    fn device_packets(&mut self, indices: std::ops::Range<u32>) {
+        let config = self.plan.config();
+        if indices.is_empty() {
+            return;
+        }
+        self.flush_main();
+        for index in indices {
+            let random = hash(&[config.seed, TAG_DEVICE, u64::from(index)]);
+            let most = u64::from(config.devices.packet_bytes_max.max(12));
+            self.ops.push_back(Op::DevicePacket(DevicePacket {
+                channel: (random % u64::from(config.channels)) as u8,
+                index,
+                last: index + 1 == config.devices.packets,
+                bytes: (12 + mix(random) % (most - 11)) as u32,
+                seed: config.seed,
+            }));
+        }
+    }
+
     fn write_main(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.items.is_some() {
             self.flush_main();
@@ -297,3 +321,4 @@ pub(crate) fn iterable_ids(config: &SourceConfig) -> [u32; 2] {
 }
 
 const TAG_CONNECT: u64 = 0x636f_6e6e_0000_0000;
+const TAG_DEVICE: u64 = 0x6465_7669_6365_0000;

@@ -1,6 +1,14 @@
 //! One step of the source, described rather than encoded: pages are named, not copied.
 
-use crate::{encode::ram::PageItem, guest::PageRef};
+use crate::{
+    encode::{
+        Append,
+        packet::{DEVICE_STATE_HEADER_BYTES, device_state_header},
+        ram::PageItem,
+    },
+    guest::PageRef,
+    hash::Sequence,
+};
 
 /// A connection of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +45,8 @@ pub enum Op {
     MainPages(MainPages),
     /// A packet on a channel.
     Packet(Packet),
+    /// A device's state on a channel.
+    DevicePacket(DevicePacket),
     /// Nothing more happens until the destination sent SWITCHOVER_ACK.
     AwaitSwitchoverAck,
     /// The stream is complete; the destination's SHUT decides.
@@ -73,6 +83,44 @@ pub struct Packet {
     pub stale: Option<Box<Stale>>,
 }
 
+/// A multifd packet with a part of a VFIO device's state (10.0 and later).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePacket {
+    /// The channel it travels on.
+    pub channel: u8,
+    /// Which of the device's packets, from 0.
+    pub index: u32,
+    /// It is the device's last one.
+    pub last: bool,
+    /// How many bytes follow the header, at least 12.
+    pub bytes: u32,
+    /// What its content is made from.
+    pub seed: u64,
+}
+
+impl DevicePacket {
+    /// Appends header and payload: version 0, index, flags (1: configuration, the last), data.
+    /// (QEMU: hw/vfio/migration-multifd.c, `VFIODeviceStatePacket`.)
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        device_state_header(out, DEVICE, 0, self.bytes);
+        let end = out.len() + self.bytes as usize;
+        out.be32(0);
+        out.be32(self.index);
+        out.be32(u32::from(self.last));
+        let mut words = Sequence::new(&[self.seed, u64::from(self.index)]);
+        while out.len() < end {
+            out.be64(words.word());
+        }
+        out.truncate(end);
+    }
+
+    /// How many bytes [`DevicePacket::encode`] appends.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> u64 {
+        (DEVICE_STATE_HEADER_BYTES as u64) + u64::from(self.bytes)
+    }
+}
+
 impl Packet {
     /// The pages that come with bytes.
     #[must_use]
@@ -98,3 +146,6 @@ pub struct Stale {
     /// The offsets in bytes.
     pub offsets: Vec<u64>,
 }
+
+/// The device whose state is sent.
+const DEVICE: &str = "0000:00:05.0/vfio";

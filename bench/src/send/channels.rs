@@ -4,9 +4,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Target, fault::Fault, run::Run, socket::Socket};
 use crate::{
-    encode::packet::{self, PACKET_BYTES_MAX},
+    encode::packet,
+    encoder::Encoder,
     plan::Plan,
-    script::{Packet, Stream},
+    script::{DevicePacket, Packet, Stream},
 };
 
 /// One step of a channel.
@@ -16,6 +17,8 @@ pub(super) enum Step {
     Init(u8),
     /// Sends a packet.
     Packet(Packet),
+    /// Sends a packet of device state.
+    DevicePacket(DevicePacket),
 }
 
 /// The queues to the threads, in the order in which steps are issued: a thread takes its steps in
@@ -50,7 +53,7 @@ pub(super) fn serve(
         sockets: Vec::new(),
         slots: vec![usize::MAX; 256],
         header: Vec::new(),
-        payload: vec![0; PACKET_BYTES_MAX as usize].into(),
+        encoder: plan.encoder(),
     };
     for step in steps {
         if run.is_over() {
@@ -59,6 +62,7 @@ pub(super) fn serve(
         match step {
             Step::Init(channel) => served.connect(channel, target),
             Step::Packet(packet) => served.send(&packet),
+            Step::DevicePacket(packet) => served.send_device_state(packet),
         }
     }
     served.sockets
@@ -71,7 +75,8 @@ struct Served<'a> {
     /// Where in `sockets` a channel's is, by its id.
     slots: Vec<usize>,
     header: Vec<u8>,
-    payload: Box<[u8]>,
+    /// Of all channels, of which those that are served here go through it.
+    encoder: Encoder<'a>,
 }
 
 impl Served<'_> {
@@ -115,11 +120,21 @@ impl Served<'_> {
         let Some(socket) = self.sockets.get_mut(self.slots[usize::from(packet.channel)]) else {
             return;
         };
+        let payload = self.encoder.payload(packet);
         self.header.clear();
-        self.plan.encode_packet_header(packet, &mut self.header);
-        let payload = &mut self.payload[..self.plan.payload_bytes(packet)];
-        self.plan.fill_payload(packet, payload);
+        self.plan.encode_packet_header(packet, payload.len(), &mut self.header);
         if let Err(error) = socket.write(&self.header, payload, self.run) {
+            self.run.lost(Stream::Channel(packet.channel), &error);
+        }
+    }
+
+    fn send_device_state(&mut self, packet: DevicePacket) {
+        let Some(socket) = self.sockets.get_mut(self.slots[usize::from(packet.channel)]) else {
+            return;
+        };
+        self.header.clear();
+        packet.encode(&mut self.header);
+        if let Err(error) = socket.write(&self.header, &[], self.run) {
             self.run.lost(Stream::Channel(packet.channel), &error);
         }
     }

@@ -34,6 +34,7 @@ use self::{
     socket::Socket,
 };
 use crate::{
+    encoder::Encoder,
     plan::Plan,
     script::{Op, Stream},
 };
@@ -41,7 +42,8 @@ use crate::{
 /// How a plan is sent.
 #[derive(Clone, Debug, Default)]
 pub struct SendOptions {
-    /// The most bytes per second over all streams; `None` is as fast as it goes.
+    /// The most bytes per second over all streams, compressed pages counted before compression;
+    /// `None` is as fast as it goes.
     pub bytes_per_second: Option<u64>,
     /// How many threads serve the channels; `None` is one for each up to 16. With faults it is one
     /// for each channel, so that none holds up another.
@@ -185,7 +187,8 @@ fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, mai
                 })
                 .expect("a thread for the return path");
         }
-        let mut main_stream = MainStream { plan, options, run, main, encoded: Vec::new() };
+        let mut main_stream =
+            MainStream { plan, encoder: plan.encoder(), options, run, main, encoded: Vec::new() };
         main_stream.send_all(queues);
         // The queues are closed: every thread ends once its last step is written.
         let sockets: Vec<Socket> = serving
@@ -203,6 +206,7 @@ fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, mai
 /// The caller's thread: goes through the script and writes main.
 struct MainStream<'a> {
     plan: &'a Plan,
+    encoder: Encoder<'a>,
     options: &'a SendOptions,
     run: &'a Run<'a>,
     main: Socket,
@@ -238,7 +242,7 @@ impl MainStream<'_> {
             step += 1;
             self.run.progress().set_round(script.round());
             if let Some(pace) = &mut pace {
-                pace.wait(self.plan.encoded_bytes(&op), || self.run.is_over());
+                pace.wait(self.plan.plain_bytes(&op), || self.run.is_over());
             }
             let going = match op {
                 Op::Init { channel } => queues.push(channel, Step::Init(channel)),
@@ -255,6 +259,7 @@ impl MainStream<'_> {
                     }
                     queues.push(channel, Step::Packet(packet))
                 }
+                Op::DevicePacket(packet) => queues.push(packet.channel, Step::DevicePacket(packet)),
                 Op::AwaitShut => true, // everything is written first: conclude()
                 op => self.main_step(&op),
             };
@@ -281,7 +286,7 @@ impl MainStream<'_> {
             }
             op => {
                 self.encoded.clear();
-                let stream = self.plan.encode(op, &mut self.encoded);
+                let stream = self.encoder.encode(op, &mut self.encoded);
                 debug_assert_eq!(stream, Some(Stream::Main));
                 let written = self.main.write(&self.encoded, &[], self.run);
                 if let Err(error) = &written {

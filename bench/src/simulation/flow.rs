@@ -2,7 +2,8 @@
 
 use super::model::Model;
 use crate::{
-    encode::{ram::PageItem, stream},
+    encode::{compressed::Compression, ram::PageItem, stream},
+    encoder::Encoder,
     plan::Plan,
     script::{Op, Stream},
 };
@@ -63,6 +64,7 @@ impl Flow {
         self.gates.clear();
         self.model = Model::new(plan);
         let mut connects = false;
+        let mut encoder = plan.encoder();
         for op in plan.script() {
             self.model.add(&op);
             match &op {
@@ -76,7 +78,7 @@ impl Flow {
                 }
                 _ => {}
             }
-            self.write(plan, &op);
+            self.write(plan, &mut encoder, &op);
         }
         let mut ending = Vec::new();
         stream::eof(&mut ending);
@@ -123,18 +125,21 @@ impl Flow {
         self.gates.push(Gate { at: self.main.len(), until });
     }
 
-    fn write(&mut self, plan: &Plan, op: &Op) {
+    fn write(&mut self, plan: &Plan, encoder: &mut Encoder<'_>, op: &Op) {
         let page_bytes = plan.config().page_bytes as usize;
         let stream = match op {
             Op::Init { channel } => Stream::Channel(*channel),
             Op::Packet(packet) => Stream::Channel(packet.channel),
+            Op::DevicePacket(packet) => Stream::Channel(packet.channel),
             _ => Stream::Main,
         };
-        plan.encode(op, self.stream_mut(stream));
+        encoder.encode(op, self.stream_mut(stream));
         let end = self.stream(stream).len();
         match op {
+            // A compressed page has no place of its own.
+            Op::Packet(_) if plan.config().compression != Compression::None => {}
             Op::Packet(packet) => {
-                let first = end - plan.payload_bytes(packet);
+                let first = end - plan.pages_bytes(packet);
                 for (index, page) in packet.normal_pages().iter().enumerate() {
                     self.payloads.push(Payload {
                         stream,

@@ -3,6 +3,7 @@
 use super::random::Random;
 use crate::{
     config::{BlockConfig, DeviceConfig, SourceConfig},
+    encode::compressed::Compression,
     form::{EarlyForm, Form, GlobalStateForm, PacketForm, SyncForm, Version, VmdescForm, ZeroForm},
 };
 
@@ -39,7 +40,9 @@ pub(super) fn invent(random: &mut Random) -> SourceConfig {
         devices: random.below(3) as u32,
         device_bytes_max: random.pick(&[0, 40, 400]),
         forged_tails: random.below(3) as u32,
+        ..DeviceConfig::default()
     };
+    compressed(random, &mut config);
     config.return_path = !random.one_in(4);
     config.switchover_ack = config.return_path && random.one_in(4);
     if channels == 0 && random.one_in(4) {
@@ -62,6 +65,29 @@ fn channels(random: &mut Random) -> u8 {
         1 => random.within(9, 40) as u8,
         2..40 => 0,
         _ => random.within(1, 8) as u8,
+    }
+}
+
+/// Packets that are more than pages.
+fn compressed(random: &mut Random, config: &mut SourceConfig) {
+    if config.channels == 0 {
+        return;
+    }
+    if random.one_in(4) {
+        config.compression = random.pick(&[
+            Compression::Zlib,
+            Compression::Zstd,
+            Compression::Qpl,
+            Compression::Uadk,
+            Compression::Qatzip,
+        ]);
+        config.compressible_share = random.pick(&[0.0, 0.5, 1.0]);
+    }
+    if random.one_in(8) {
+        config.devices.packets = random.within(1, 6) as u32;
+        // Late ones end with a silence, which is not simulated.
+        config.devices.packets_late = false;
+        config.devices.packet_bytes_max = random.pick(&[12, 300, 3000]);
     }
 }
 

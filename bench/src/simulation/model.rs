@@ -73,6 +73,7 @@ impl Model {
                 }
             }
             Op::Packet(packet) => self.packet(packet),
+            Op::DevicePacket(packet) => self.packets[usize::from(packet.channel)] += 1,
             _ => {}
         }
     }

@@ -150,10 +150,11 @@ impl Wire {
         let channels = vec![Vec::new(); usize::from(plan.config().channels)];
         let mut wire = Self { main: Vec::new(), channels };
         let mut bytes = Vec::new();
+        let mut encoder = plan.encoder();
         for op in plan.script() {
             bytes.clear();
-            let stream = plan.encode(&op, &mut bytes);
-            assert_eq!(plan.encoded_bytes(&op), bytes.len() as u64, "{op:?}");
+            let stream = encoder.encode(&op, &mut bytes);
+            assert_eq!(plan.plain_bytes(&op), bytes.len() as u64, "{op:?}");
             match stream {
                 Some(Stream::Main) => wire.main.extend_from_slice(&bytes),
                 Some(Stream::Channel(id)) => {

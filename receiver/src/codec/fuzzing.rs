@@ -40,7 +40,8 @@ impl Target {
         let most = [1, 7, 100, 5000][seed.below(4)];
         let (pieces, content_of_pieces) =
             self.run(compression, packets, |left| 1 + seed.below(left.min(most)));
-        assert_eq!(whole, pieces, "the pieces changed the outcome");
+        // Not which error: a byte too many and damage behind it may come in one step or in two.
+        assert_eq!(whole.is_ok(), pieces.is_ok(), "whole: {whole:?}, in pieces: {pieces:?}");
         if whole.is_ok() {
             assert!(content == content_of_pieces, "the pieces changed the pages");
         }

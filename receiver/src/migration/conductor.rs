@@ -506,10 +506,22 @@ impl<'run> Walk<'run> {
         }
     }
 
+    /// Device state may still be on its way on the channels when main is at its end.
+    fn device_packets(&self) -> Result<(), RunError> {
+        let sections = &self.received.device_state.sections;
+        let announced = sections.iter().any(|section| section.idstr.ends_with("/vfio"));
+        while settle::device_packets_move(self.run, announced, GRACE_NS) {
+            settle::wait(self.run, GRACE_POLL_MS)?;
+            self.check_time(true)?;
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<(), RunError> {
+        self.received.device_state = self.stream.take_device_state();
+        self.device_packets()?;
         self.run.phases().device_state_done = Some(now_ns());
         check_end(self.run.sync())?;
-        self.received.device_state = self.stream.take_device_state();
         self.received.machine = self.machine.take();
         self.received.modern_sync = self.rounds.is_modern();
         self.received.return_path = self.return_path.is_open();

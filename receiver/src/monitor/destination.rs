@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::channels::{ChannelRule, ChannelsDefault};
+use super::compression::{CompressionDefault, CompressionRule};
 use super::guest::{self, Guest};
 use crate::door::Allow;
 use crate::listen::Peer;
@@ -31,6 +32,8 @@ pub struct MonitorConfig {
     pub allow: Option<AllowPeer>,
     /// What was said of multifd.
     pub channels: ChannelsDefault,
+    /// What was said of compression.
+    pub compression: CompressionDefault,
 }
 
 impl Default for MonitorConfig {
@@ -42,6 +45,7 @@ impl Default for MonitorConfig {
             uuid: None,
             allow: None,
             channels: ChannelsDefault::default(),
+            compression: CompressionDefault::default(),
         }
     }
 }
@@ -71,6 +75,7 @@ pub struct Destination {
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) channels: ChannelRule,
+    pub(super) compression: CompressionRule,
     pub(super) guest: Guest,
     /// A migrate-incoming is being executed.
     pub(super) opening: bool,
@@ -85,9 +90,11 @@ impl Destination {
     pub fn new(config: MonitorConfig, events: EventSender, endings: Endings) -> Self {
         let mut settings = Settings::new(config.version);
         let channels = ChannelRule::new(config.channels, &mut settings);
+        let compression = CompressionRule::new(config.compression, &mut settings);
         let state = State {
             settings,
             channels,
+            compression,
             guest: Guest::default(),
             opening: false,
             exit_on_error: false,

@@ -93,7 +93,7 @@ impl Destination {
         state.exit_on_error = exit_on_error;
         Incoming {
             channels: state.channels.count(&state.settings),
-            compression: None,
+            compression: state.compression.method(&state.settings),
             switchover_ack: state.settings.switchover_ack(),
             uuid: self.config().uuid,
             allow: self.allow(),

@@ -23,6 +23,7 @@
 //! last moments of the run before it, so that their events do not mix.
 
 mod channels;
+mod compression;
 mod destination;
 mod guest;
 mod identity;
@@ -45,6 +46,7 @@ use crate::report;
 use crate::status::Status;
 
 pub use channels::ChannelsDefault;
+pub use compression::CompressionDefault;
 pub use destination::{AllowPeer, Destination, Endings, MonitorConfig};
 pub use shutdown::ShutdownCause;
 

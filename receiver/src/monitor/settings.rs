@@ -20,7 +20,9 @@ impl Monitor {
 
     pub(super) fn migrate_set_parameters(&self, arguments: &Arguments) -> Result<(), QmpError> {
         let mut state = self.destination.state();
-        state.settings.set_parameters(arguments).map_err(QmpError::generic)
+        state.settings.set_parameters(arguments).map_err(QmpError::generic)?;
+        state.compression.note(arguments);
+        Ok(())
     }
 
     /// How far the incoming migration is. A run that has ended leaves us as

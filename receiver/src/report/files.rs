@@ -34,23 +34,31 @@ pub fn append_json_line(path: &Path, value: &Value) -> Result<(), RunError> {
 
 /// Puts `bytes` in the place of `path`.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    replace_in_pieces(path, &[bytes])
+}
+
+/// [`replace`] with bytes that do not lie together.
+pub(super) fn replace_in_pieces(path: &Path, pieces: &[&[u8]]) -> Result<(), RunError> {
     let special = fs::metadata(path).is_ok_and(|found| !found.is_file());
-    let written = if special { fs::write(path, bytes) } else { replace_file(path, bytes) };
+    let write = |to: &Path| {
+        let mut file = File::create(to)?;
+        pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+        Ok(file)
+    };
+    let written = if special { write(path).map(drop) } else { replace_file(path, write) };
     written.map_err(|error| failed(path, &error))
 }
 
-fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace_file(path: &Path, write: impl Fn(&Path) -> io::Result<File>) -> io::Result<()> {
     // A link stays a link: what it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let beside = beside(&path)?;
-    let write = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
+    let replace = || {
         // Else a crash could leave the new name with no content.
-        file.sync_data()?;
+        write(&beside)?.sync_data()?;
         fs::rename(&beside, &path)
     };
-    write().inspect_err(|_| {
+    replace().inspect_err(|_| {
         // The first error is the one to tell.
         let _ = fs::remove_file(&beside);
     })

@@ -10,6 +10,7 @@
 //! final numbers.
 
 mod channels;
+mod compression;
 pub mod digest;
 mod environment;
 pub mod files;

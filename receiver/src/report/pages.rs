@@ -56,6 +56,7 @@ pub(super) fn wire(totals: &Totals) -> Value {
         "main-bytes": totals.main_wire_bytes,
         "device-state-bytes": totals.device_state_bytes,
         "channel-bytes": totals.channel_wire_bytes,
+        "device-packet-bytes": totals.device_packet_bytes,
         "packets": totals.packets,
         "sync-packets": totals.syncs,
         "sync-points": totals.sync_points,

@@ -11,7 +11,8 @@ use crate::status::Status;
 
 use super::snapshot::Snapshot;
 use super::{
-    channels, environment, guest, latencies, memory, pages, phases, query_migrate, threads,
+    channels, compression, environment, guest, latencies, memory, pages, phases, query_migrate,
+    threads,
 };
 
 /// The object that `x-query-receiver` answers, `--json` writes and a run
@@ -38,6 +39,8 @@ pub fn query_receiver(migration: &Migration) -> Value {
         "pages": pages::pages(&snapshot.totals),
         "blocks": pages::blocks(run, &snapshot.totals),
         "rounds": pages::rounds(run),
+        "compression": compression::compression(run),
+        "device-packets": compression::device_packets(run),
         "channels": channels::channels(&snapshot),
         "readers": threads::readers(&snapshot),
         "main-thread": threads::main_thread(&snapshot),

@@ -1,7 +1,7 @@
 //! The run directory: what a run received, kept for others to use.
 //!
-//! `ram/*.ram` (a file for each RAM block), `configuration`, `device-state` and
-//! `vmdesc.json` as they came, and `run.json`, the report of
+//! `ram/*.ram` (a file for each RAM block), `configuration`, `device-state`,
+//! `device-packets` and `vmdesc.json` as they came, and `run.json`, the report of
 //! [`super::query_receiver`], whose `blocks` say which file is which block.
 
 use std::fs;
@@ -11,10 +11,11 @@ use std::path::Path;
 use landfall_pagepool::{Dumped, RamBlock, dump_block};
 use serde_json::Value;
 
+use crate::device_packets::DevicePackets;
 use crate::error::{Family, RunError};
 use crate::receiver::Migration;
 
-use super::files::{failed, replace, write_json};
+use super::files::{failed, replace, replace_in_pieces, write_json};
 
 /// Writes everything but RAM into `directory`, beside the `ram` that
 /// `--mem-path` has put there. `report` becomes `run.json`; it is written last,
@@ -43,7 +44,19 @@ pub fn write_run_directory(
             None => remove(&path)?,
         }
     }
+    write_device_packets(&directory.join(DEVICE_PACKETS), &migration.run.terms.device_packets)?;
     write_json(&run_json, report)
+}
+
+/// Packets of device state as they came, header and payload, one after the other.
+fn write_device_packets(path: &Path, packets: &DevicePackets) -> Result<(), RunError> {
+    packets.with_kept(|kept| match kept {
+        [] => remove(path),
+        kept => {
+            let pieces: Vec<&[u8]> = kept.iter().map(|packet| &packet.bytes[..]).collect();
+            replace_in_pieces(path, &pieces)
+        }
+    })
 }
 
 /// Writes the whole run directory of an ended run, RAM from memory included
@@ -98,6 +111,9 @@ pub const RUN_JSON: &str = "run.json";
 pub const CONFIGURATION: &str = "configuration";
 /// Device state, from the first section's type byte to the EOF byte.
 pub const DEVICE_STATE: &str = "device-state";
+/// Device state that came on channels: packets of 276 bytes of header and their
+/// payload, in the order in which they were whole.
+pub const DEVICE_PACKETS: &str = "device-packets";
 /// The description of the device state.
 pub const VMDESC: &str = "vmdesc.json";
 /// The folder of RAM files.

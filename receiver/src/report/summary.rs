@@ -8,7 +8,7 @@ use crate::status::Status;
 
 use super::phases::switchover_to_loaded_ns;
 use super::snapshot::Snapshot;
-use super::threads::{self, ReaderTimes};
+use super::threads;
 use super::totals::PageTotals;
 
 /// A run in short, live or ended.
@@ -119,7 +119,7 @@ pub fn summary(migration: &Migration) -> Summary {
             .readers
             .iter()
             .map(|reader| {
-                let cpu_ns = ReaderTimes::of(reader).cpu_ns;
+                let cpu_ns = reader.thread.cpu_ns();
                 let share = window_ns.map(|ns| (cpu_ns as f64 / ns as f64).min(1.0));
                 ReaderLoad { cpu: reader.cpu, cpu_ns, share }
             })

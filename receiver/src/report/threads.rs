@@ -17,14 +17,19 @@ pub(super) struct ReaderTimes {
     pub(super) receiving_ns: u64,
     /// Time outside: headers, placing, counting.
     pub(super) placing_ns: u64,
+    /// Time outside: decompressing.
+    pub(super) decompressing_ns: u64,
     /// CPU time in all.
     pub(super) cpu_ns: u64,
 }
 
 impl ReaderTimes {
-    pub(super) fn of(reader: &ReaderStats) -> Self {
+    /// Those of `reader`, whose channels took `decompressing_ns` to decode.
+    pub(super) fn of(reader: &ReaderStats, decompressing_ns: u64) -> Self {
         let counters = &reader.counters;
-        Self::new(counters.enter_ns.get(), counters.placing_ns.get(), reader.thread.cpu_ns())
+        let outside_ns = counters.placing_ns.get();
+        let times = Self::new(counters.enter_ns.get(), outside_ns, reader.thread.cpu_ns());
+        Self { placing_ns: outside_ns.saturating_sub(decompressing_ns), decompressing_ns, ..times }
     }
 
     /// A reader runs on the CPU all the time that it is outside of the kernel,
@@ -33,7 +38,7 @@ impl ReaderTimes {
     fn new(enter_ns: u64, placing_ns: u64, cpu_ns: u64) -> Self {
         let receiving_ns = cpu_ns.saturating_sub(placing_ns);
         let waiting_ns = enter_ns.saturating_sub(receiving_ns);
-        Self { waiting_ns, receiving_ns, placing_ns, cpu_ns }
+        Self { waiting_ns, receiving_ns, placing_ns, decompressing_ns: 0, cpu_ns }
     }
 }
 
@@ -46,7 +51,8 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
         let sum = |of: fn(&crate::stats::ChannelCounters) -> u64| -> u64 {
             mine().map(|(_, channel)| of(&channel.counters)).sum()
         };
-        let times = ReaderTimes::of(reader);
+        let decompressing_ns = sum(|counters| counters.decode_ns.get());
+        let times = ReaderTimes::of(reader, decompressing_ns);
         let cpu = ended.and_then(|ended| ended.reader_cpu.get(index));
         let last_ns = sum_max(mine().map(|(_, channel)| channel.counters.last_activity_ns.get()));
         json!({
@@ -61,6 +67,7 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
             "waiting-ns": times.waiting_ns,
             "receiving-ns": times.receiving_ns,
             "placing-ns": times.placing_ns,
+            "decompressing-ns": times.decompressing_ns,
             "sync-wait-ns": sum(|counters| counters.sync_wait_ns.get()),
             "cpu-ns": times.cpu_ns,
             "cpu-user-ns": cpu.map(|cpu| cpu.user_ns),

@@ -72,6 +72,8 @@ pub struct Totals {
     pub device_state_bytes: u64,
     /// Bytes read from the channels' sockets.
     pub channel_wire_bytes: u64,
+    /// Bytes of device state among them, packet headers not counted.
+    pub device_packet_bytes: u64,
     /// Packets taken on all channels, SYNC packets included.
     pub packets: u64,
     /// SYNC packets among them.
@@ -101,6 +103,7 @@ impl Totals {
         }
         for channel in run.channels() {
             totals.channel_wire_bytes += channel.counters.wire_bytes.get();
+            totals.device_packet_bytes += channel.counters.device_bytes.get();
             totals.packets += channel.counters.packets.get();
             totals.syncs += channel.counters.syncs.get();
         }

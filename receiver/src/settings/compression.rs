@@ -1,6 +1,7 @@
 //! The compressions of multifd.
 
 use super::QemuVersion;
+use crate::wire::Compression;
 
 /// How the source packs multifd pages (`multifd-compression`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,17 +25,23 @@ impl MultifdCompression {
     pub const ALL: [Self; 6] =
         [Self::None, Self::Zlib, Self::Zstd, Self::Qpl, Self::Uadk, Self::Qatzip];
 
+    /// What it is on the wire.
+    #[must_use]
+    pub const fn method(self) -> Compression {
+        match self {
+            Self::None => Compression::None,
+            Self::Zlib => Compression::Zlib,
+            Self::Zstd => Compression::Zstd,
+            Self::Qpl => Compression::Qpl,
+            Self::Uadk => Compression::Uadk,
+            Self::Qatzip => Compression::Qatzip,
+        }
+    }
+
     /// QEMU's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Zlib => "zlib",
-            Self::Zstd => "zstd",
-            Self::Qpl => "qpl",
-            Self::Uadk => "uadk",
-            Self::Qatzip => "qatzip",
-        }
+        self.method().as_str()
     }
 
     /// The names `version` knows, whatever a build of it offers.

@@ -28,7 +28,10 @@ fn reports_of_every_status_fit_the_schema_and_use_all_of_it() {
     check(&query_receiver(&run.migration), "setup");
     let mut source = run.source();
     run.arrive(&mut source);
+    source.device_packet(0);
     check(&run.until(|report| report["live"]["now-window-ns"].is_u64()), "active");
+    // It is on its way with others: the end does not wait for what nobody has announced.
+    run.until(|report| report["device-packets"]["packets"] == 1);
     source.finish();
     run.migration.wait();
     let mut report = query_receiver(&run.migration);

@@ -66,6 +66,15 @@ impl Source {
         self.channels[channel].write_all(&bytes).unwrap();
     }
 
+    /// A packet with 100 bytes of a device's state.
+    pub(super) fn device_packet(&mut self, channel: usize) {
+        let mut bytes = b"\x11\x22\x33\x44\0\0\0\x01\0\0\0\x40vfio".to_vec();
+        bytes.resize(12 + 256, 0);
+        bytes.extend(b"\0\0\0\x03\0\0\0\x64");
+        bytes.extend([0xdd; 100]);
+        self.channels[channel].write_all(&bytes).unwrap();
+    }
+
     /// A section of RAM with nothing but a sync point.
     pub(super) fn round(&mut self) {
         self.tell(b"\x02\0\0\0\x01");
