@@ -1,7 +1,7 @@
 //! What is checked of a channel (docs/wire-format.md), rule by rule: the value
 //! at the limit is taken, the next one refused with place, found and allowed.
 
-use landfall_receiver::error::Family::{Malformed, Misbehaved, Unsupported};
+use landfall_receiver::error::Family::{Malformed, Misbehaved};
 
 use super::host::CHANNELS;
 use super::rules::{Rule, hold, refused, taken};
@@ -57,7 +57,9 @@ fn starts() -> Rule {
             ("all flags", spoilt(flags(u32::MAX)), no_meaning()),
             ("two compressions", spoilt(flags(0x06)), no_meaning()),
             ("device state with SYNC", spoilt(flags(0x41)), no_meaning()),
-            ("device state", spoilt(flags(0x40)), refused(Unsupported, "device state")),
+            ("device state without a name", spoilt(flags(0x40)), {
+                refused(Malformed, "idstr is empty")
+            }),
         ],
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn compressed_pages() -> Rule {
         encoder.finish().unwrap()
     };
     let whole = |bytes: Vec<u8>| claimed(bytes.len() as u32, &bytes);
-    let length = || refused(Malformed, "must be 4096 and end with the record");
+    let length = || refused(Malformed, "not a zlib stream of 4096 bytes that ends with the record");
     let mut padded = zlib(Compression::best(), &[7; 4096]);
     padded.push(0);
     Rule {
