@@ -30,6 +30,26 @@ pub(crate) enum ZeroPages {
     Multifd,
 }
 
+/// The source's `multifd-compression`. Over QMP landfall is told it too; else it
+/// follows the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Zlib,
+    Zstd,
+}
+
+impl Compression {
+    /// QEMU's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zlib => "zlib",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// How landfall learns the number of multifd channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
@@ -91,6 +111,7 @@ pub(crate) struct Case {
     pub(crate) sender: Sender,
     /// Multifd channels; 0 is a migration without multifd.
     pub(crate) channels: u8,
+    pub(crate) compression: Compression,
     pub(crate) transport: Transport,
     pub(crate) readers: u8,
     pub(crate) zero_pages: ZeroPages,
@@ -140,6 +161,7 @@ impl Case {
         Self {
             sender: SENDERS[row[SENDER]],
             channels: CHANNELS[row[CHANNEL]],
+            compression: COMPRESSIONS[row[COMPRESSION]],
             transport: TRANSPORTS[row[TRANSPORT]],
             readers: READERS[row[READER]],
             zero_pages: ZERO_PAGES[row[ZERO_PAGE]],
@@ -161,9 +183,10 @@ impl fmt::Display for Case {
         let sender = format!("{}/{}", self.sender.qemu, self.sender.machine);
         write!(
             f,
-            "{sender:<20} {:<4} ch={:<2} r={} {:<10} zero={:<7} rp={:<3} mem={:<11} {:<7} {:<11} {:<22} {} {}",
+            "{sender:<20} {:<4} ch={:<2} {:<4} r={} {:<10} zero={:<7} rp={:<3} mem={:<11} {:<7} {:<11} {:<22} {} {}",
             format!("{:?}", self.transport).to_lowercase(),
             self.channels,
+            self.compression.name(),
             self.readers,
             if self.channels == 0 {
                 String::new()
@@ -187,6 +210,7 @@ impl fmt::Display for Case {
 fn is_allowed(row: &Partial) -> bool {
     let sender = row[SENDER].map(|i| SENDERS[i]);
     let channels = row[CHANNEL].map(|i| CHANNELS[i]);
+    let compression = row[COMPRESSION].map(|i| COMPRESSIONS[i]);
     let zero_pages = row[ZERO_PAGE].map(|i| ZERO_PAGES[i]);
     let count = row[COUNT].map(|i| COUNTS[i]);
     let control = row[CONTROL].map(|i| CONTROLS[i]);
@@ -216,6 +240,8 @@ fn is_allowed(row: &Partial) -> bool {
         || both(extra.map(|e| e == Extra::ValidateUuid), uuid.map(|on| !on))
         // From 9.0 on these two exclude each other.
         || both(multifd, extra.map(|e| e == Extra::Xbzrle))
+        // Only multifd compresses this way.
+        || both(multifd.map(|on| !on), compression.map(|c| c != Compression::None))
         // Nothing is to be configured without multifd, and over QMP the count
         // is always configured: the parameter has a default.
         || both(multifd.map(|on| !on), derived.map(|d| !d))
@@ -243,6 +269,7 @@ const SENDERS: [Sender; 8] = [
     Sender { qemu: "10.0", machine: "pc-q35-10.0" },
 ];
 const CHANNELS: [u8; 5] = [0, 1, 2, 8, 16];
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Zlib, Compression::Zstd];
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Unix];
 const READERS: [u8; 2] = [1, 2];
 const ZERO_PAGES: [ZeroPages; 4] =
@@ -262,7 +289,7 @@ const EXTRAS: [Extra; 6] = [
 ];
 
 /// How many values each dimension has, in the order of the indices below.
-const LEVELS: [usize; 13] = [
+const LEVELS: [usize; 14] = [
     SENDERS.len(),
     CHANNELS.len(),
     TRANSPORTS.len(),
@@ -276,6 +303,7 @@ const LEVELS: [usize; 13] = [
     EXTRAS.len(),
     2,
     2,
+    COMPRESSIONS.len(),
 ];
 const SENDER: usize = 0;
 const CHANNEL: usize = 1;
@@ -290,6 +318,7 @@ const CONTROL: usize = 9;
 const EXTRA: usize = 10;
 const UUID: usize = 11;
 const BLOCKS: usize = 12;
+const COMPRESSION: usize = 13;
 
 /// The set is part of the test, not a matter of chance.
 const COVERING_SEED: u64 = 0x5145_564d;

@@ -39,7 +39,10 @@ impl ControlDestination {
         }
         qmp.enable(&capabilities)?;
         if case.channels > 0 {
-            qmp.command("migrate-set-parameters", json!({ "multifd-channels": case.channels }))?;
+            let compression = case.compression.name();
+            let parameters =
+                json!({ "multifd-channels": case.channels, "multifd-compression": compression });
+            qmp.command("migrate-set-parameters", parameters)?;
         }
         let uri = format!("unix:{}", scratch.join("control.sock").display());
         qmp.command("migrate-incoming", json!({ "uri": uri }))?;

@@ -260,7 +260,10 @@ fn configure(qmp: &mut Qmp, case: &Case) -> Result<(), String> {
     }
     qmp.enable(&capabilities)?;
     if case.channels > 0 {
-        qmp.command("migrate-set-parameters", json!({ "multifd-channels": case.channels }))?;
+        let compression = case.compression.name();
+        let parameters =
+            json!({ "multifd-channels": case.channels, "multifd-compression": compression });
+        qmp.command("migrate-set-parameters", parameters)?;
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::case::{Case, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages};
+use crate::case::{
+    Case, Compression, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages,
+};
 use crate::destination::Destination;
 use crate::machine::UUID;
 use crate::process::wait_until;
@@ -222,6 +224,7 @@ fn case(sender: Sender) -> Case {
     Case {
         sender,
         channels: 4,
+        compression: Compression::Zstd,
         transport: Transport::Tcp,
         readers: 2,
         zero_pages: ZeroPages::Default,

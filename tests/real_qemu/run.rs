@@ -179,6 +179,11 @@ fn compare_counts(
             return Err(format!("{pointer} is {found}, by the source {wanted}; source: {state}"));
         }
     }
+    let compression = &report["compression"]["method"];
+    if case.channels > 0 && *compression != case.compression.name() {
+        let wanted = case.compression.name();
+        return Err(format!("compression is {compression}, the source's {wanted}"));
+    }
     let channels = report["channels"].as_array().map_or(0, Vec::len);
     if channels != usize::from(case.channels) {
         return Err(format!("{channels} channels in the report, the source has {}", case.channels));

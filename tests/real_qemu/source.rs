@@ -187,7 +187,10 @@ impl Source {
         }
         self.qmp.enable(&capabilities)?;
         if self.case.channels > 0 {
-            self.set_parameters(json!({ "multifd-channels": self.case.channels }))?;
+            self.set_parameters(json!({
+                "multifd-channels": self.case.channels,
+                "multifd-compression": self.case.compression.name(),
+            }))?;
         }
         let detection = match self.case.zero_pages {
             ZeroPages::Default => None,

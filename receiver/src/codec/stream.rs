@@ -18,18 +18,20 @@ pub(super) struct Step {
     pub(super) made: usize,
 }
 
-/// Decodes a piece of a packet's payload to where its pages go.
+/// Decodes a piece of a packet's payload to where its pages go: straight, or where
+/// the next place is short and there is a `detour`, through that.
 ///
 /// Behind the last page the decoder gets room for one byte of ours, so that what
 /// belongs to the packet without making output (the end of a flush) is taken,
 /// and a byte too many shows.
 pub(super) fn pump(
     decoder: &mut impl StreamDecoder,
+    detour: &mut [u8],
     mut input: &[u8],
     places: &mut Places<'_>,
 ) -> Result<(), CodecError> {
     while !input.is_empty() {
-        let Step { used, made } = advance(decoder, input, places)?;
+        let Step { used, made } = advance(decoder, detour, input, places)?;
         if used == 0 && made == 0 {
             return Err(CodecError::Broken);
         }
@@ -42,9 +44,10 @@ pub(super) fn pump(
 /// pages.
 pub(super) fn drain(
     decoder: &mut impl StreamDecoder,
+    detour: &mut [u8],
     places: &mut Places<'_>,
 ) -> Result<(), CodecError> {
-    while advance(decoder, &[], places)?.made > 0 {}
+    while advance(decoder, detour, &[], places)?.made > 0 {}
     match places.missing() {
         0 => Ok(()),
         missing => Err(CodecError::Missing { missing }),
@@ -53,10 +56,17 @@ pub(super) fn drain(
 
 fn advance(
     decoder: &mut impl StreamDecoder,
+    detour: &mut [u8],
     input: &[u8],
     places: &mut Places<'_>,
 ) -> Result<Step, CodecError> {
     if let Some(span) = places.next() {
+        if span.len() < SHORT_BYTES && !detour.is_empty() {
+            let most = detour.len().min(places.missing() as usize);
+            let step = decoder.step(input, Output::of_slice(&mut detour[..most]))?;
+            places.put(&detour[..step.made]);
+            return Ok(step);
+        }
         let step = decoder.step(input, span.into())?;
         places.fill(step.made as u64);
         return Ok(step);
@@ -68,3 +78,10 @@ fn advance(
         _ => Err(CodecError::Excess { pages_bytes: places.filled() }),
     }
 }
+
+/// Places below this are worth a detour: inflating to many of them costs more than
+/// a copy (docs/decisions/0007-inflate.md).
+const SHORT_BYTES: usize = 32 * 1024;
+
+/// Bytes of a detour: they stay in the level 2 cache.
+pub(super) const DETOUR_BYTES: usize = 64 * 1024;

@@ -3,39 +3,44 @@
 //! Every packet ends with a sync flush, so that it decodes to its own pages
 //! (`migration/multifd-zlib.c`).
 
+use std::sync::Arc;
+
 use super::CodecError;
 use super::inflate::{INFLATE_BYTES, Inflate, Wrapping};
 use super::output::Output;
-use super::stream::{Step, StreamDecoder, drain, pump};
+use super::stream::{DETOUR_BYTES, Step, StreamDecoder, drain, pump};
 use crate::place::Places;
 use crate::staging::{Lease, Staging};
-use std::sync::Arc;
 
 /// The stream of one channel.
 pub(super) struct ZlibStream {
-    inflate: Inflate,
+    stream: Endless,
+    detour: Box<[u8]>,
     _lease: Lease,
 }
+
+struct Endless(Inflate);
 
 impl ZlibStream {
     /// Before the channel's first compressed packet.
     pub(super) fn new(staging: &Arc<Staging>) -> Result<Self, CodecError> {
-        let lease = staging.lend(INFLATE_BYTES)?;
-        Ok(Self { inflate: Inflate::new(Wrapping::Zlib)?, _lease: lease })
+        let lease = staging.lend(INFLATE_BYTES + DETOUR_BYTES as u64)?;
+        let stream = Endless(Inflate::new(Wrapping::Zlib)?);
+        Ok(Self { stream, detour: vec![0; DETOUR_BYTES].into(), _lease: lease })
     }
 
     pub(super) fn take(&mut self, bytes: &[u8], places: &mut Places<'_>) -> Result<(), CodecError> {
-        pump(self, bytes, places)
+        pump(&mut self.stream, &mut self.detour, bytes, places)
     }
 
     pub(super) fn end(&mut self, places: &mut Places<'_>) -> Result<(), CodecError> {
-        drain(self, places)
+        drain(&mut self.stream, &mut self.detour, places)
     }
 }
 
-impl StreamDecoder for ZlibStream {
+impl StreamDecoder for Endless {
     fn step(&mut self, input: &[u8], output: Output<'_>) -> Result<Step, CodecError> {
-        match self.inflate.step(input, output)? {
+        match self.0.step(input, output)? {
             (step, false) => Ok(step),
             (_, true) => Err(CodecError::Ended),
         }

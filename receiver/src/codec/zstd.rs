@@ -58,14 +58,14 @@ impl ZstdStream {
             }
         }
         match &mut self.frame {
-            Some(frame) => pump(frame, bytes, places),
+            Some(frame) => pump(frame, &mut [], bytes, places),
             None => Ok(()),
         }
     }
 
     pub(super) fn end(&mut self, places: &mut Places<'_>) -> Result<(), CodecError> {
         match &mut self.frame {
-            Some(frame) => drain(frame, places),
+            Some(frame) => drain(frame, &mut [], places),
             None => Err(CodecError::Missing { missing: places.missing() }),
         }
     }
@@ -76,7 +76,7 @@ impl ZstdStream {
         let FrameNeeds::Bytes(bytes) = frame_needs(header)? else { return Ok(()) };
         let lease = self.staging.lend(bytes)?;
         let frame = self.frame.insert(Frame::new(lease)?);
-        pump(frame, header, places)
+        pump(frame, &mut [], header, places)
     }
 }
 

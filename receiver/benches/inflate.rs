@@ -1,0 +1,168 @@
+//! What decompressing costs, in CPU seconds per GiB of pages: the receiver's own decoders into guest
+//! RAM whose pages lie together or apart, and beside them zlib-rs a page at a time.
+//! `LANDFALL_BENCH_MIB` is how much is decoded; small by default, so that the test suite runs it in
+//! passing.
+
+use std::io::Write;
+
+use flate2::write::{DeflateEncoder, ZlibEncoder};
+use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
+use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
+use landfall_receiver::codec::Decoder;
+use landfall_receiver::place::{Filled, Places, Run};
+use landfall_receiver::staging::{STAGING_MAX_DEFAULT, Staging};
+use landfall_receiver::wire::{Compression, PageBytes};
+use nix::time::{ClockId, clock_gettime};
+use zstd::stream::raw::{Encoder as ZstdEncoder, InBuffer, Operation, OutBuffer};
+
+fn main() {
+    let mib = std::env::var("LANDFALL_BENCH_MIB").ok().and_then(|text| text.parse().ok());
+    let packets = mib.unwrap_or(2usize) * 2;
+    let ram = ram();
+    for (what, content) in [("text", text as fn(usize) -> Vec<u8>), ("noise", noise)] {
+        let pages: Vec<Vec<u8>> = (0..packets).map(content).collect();
+        for compression in
+            [Compression::Zlib, Compression::Zstd, Compression::Qpl, Compression::Uadk]
+        {
+            let payloads = encoded(compression, &pages);
+            for place_pages in [128, 16, 8, 4, 1] {
+                let name = format!("{what}, {}, places of {place_pages}", compression.as_str());
+                let runs = runs(place_pages);
+                report(&name, packets, || decode(compression, &payloads, &ram, &runs));
+            }
+        }
+        let units: Vec<Vec<u8>> = pages.iter().flat_map(|p| p.chunks(PAGE)).map(zlib).collect();
+        report(&format!("{what}, a unit a page by zlib-rs"), packets, || by_zlib_rs(&units));
+    }
+}
+
+/// One packet after the other to the same places.
+fn decode(compression: Compression, payloads: &[Vec<u8>], ram: &RamBlocks, runs: &[Run]) {
+    let staging = Staging::new(STAGING_MAX_DEFAULT);
+    let mut decoder = Decoder::new(compression, PageBytes::DEFAULT, &staging).expect("memory");
+    for payload in payloads {
+        decoder.begin(PACKET_PAGES, payload.len() as u64);
+        let mut filled = Filled::default();
+        let mut places = Places::new(&ram[0], runs, &mut filled);
+        decoder.take(payload, &mut places).expect("right");
+        decoder.end(&mut places).expect("whole");
+    }
+}
+
+fn by_zlib_rs(units: &[Vec<u8>]) {
+    let mut inflate = Decompress::new(true);
+    let mut page = [0; PAGE];
+    for unit in units {
+        inflate.reset(true);
+        inflate.decompress(unit, &mut page, FlushDecompress::Finish).expect("right");
+    }
+}
+
+fn encoded(compression: Compression, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut zlib_stream = Compress::new(Level::fast(), true);
+    let mut zstd = ZstdEncoder::new(1).expect("memory");
+    let packet = |pages: &Vec<u8>| match compression {
+        Compression::Zlib => {
+            let mut out = Vec::with_capacity(2 * pages.len());
+            zlib_stream.compress_vec(pages, &mut out, FlushCompress::Sync).expect("room");
+            out
+        }
+        Compression::Zstd => {
+            let mut out = vec![0; 2 * pages.len()];
+            let (mut input, mut output) =
+                (InBuffer::around(pages), OutBuffer::around(&mut out[..]));
+            while input.pos() < pages.len() {
+                zstd.run(&mut input, &mut output).expect("room");
+            }
+            zstd.flush(&mut output).expect("room");
+            let bytes = output.pos();
+            out.truncate(bytes);
+            out
+        }
+        Compression::Qpl => by_page(pages, deflate),
+        _ => by_page(pages, zlib),
+    };
+    packets.iter().map(packet).collect()
+}
+
+fn by_page(pages: &[u8], encode: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let units: Vec<Vec<u8>> = pages
+        .chunks(PAGE)
+        .map(|page| Some(encode(page)).filter(|unit| unit.len() < PAGE).unwrap_or(page.to_vec()))
+        .collect();
+    let lengths = units.iter().flat_map(|unit| (unit.len() as u32).to_be_bytes());
+    lengths.chain(units.iter().flatten().copied()).collect()
+}
+
+fn deflate(page: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Level::fast());
+    encoder.write_all(page).and_then(|()| encoder.finish()).expect("memory")
+}
+
+fn zlib(page: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Level::fast());
+    encoder.write_all(page).and_then(|()| encoder.finish()).expect("memory")
+}
+
+fn text(number: usize) -> Vec<u8> {
+    let mut words = Words(number as u64);
+    let mut out = Vec::with_capacity(PACKET_PAGES * PAGE + 16);
+    while out.len() < PACKET_PAGES * PAGE {
+        write!(out, "word{} ", words.next() % 5000).expect("memory");
+    }
+    out.truncate(PACKET_PAGES * PAGE);
+    out
+}
+
+fn noise(number: usize) -> Vec<u8> {
+    let mut words = Words(number as u64);
+    (0..PACKET_PAGES * PAGE / 4).flat_map(|_| (words.next() as u32).to_le_bytes()).collect()
+}
+
+struct Words(u64);
+
+impl Words {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
+
+fn ram() -> RamBlocks {
+    let config = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
+    let mut pool = Pool::open(&config, &|_, _| {}).expect("memory");
+    let name = BlockName::parse(b"mem").expect("a name");
+    let pages = 2 * PACKET_PAGES as u64;
+    let request = BlockRequest { name, bytes: pages * PAGE as u64 };
+    let ram = pool.carve(&[request], 4096, &|_, _| {}).expect("memory");
+    ram[0].lend(0..pages);
+    ram
+}
+
+/// Places of so many pages, with a page between them.
+fn runs(place_pages: usize) -> Vec<Run> {
+    let bytes = (place_pages * PAGE) as u64;
+    let places = (PACKET_PAGES / place_pages) as u64;
+    (0..places).map(|place| Run { offset: place * (bytes + PAGE as u64), bytes }).collect()
+}
+
+fn report(what: &str, packets: usize, mut work: impl FnMut()) {
+    let mut once = || {
+        let start = cpu_s();
+        work();
+        cpu_s() - start
+    };
+    let least = (0..TURNS).map(|_| once()).fold(f64::INFINITY, f64::min);
+    let gib = (packets * PACKET_PAGES * PAGE) as f64 / (1u64 << 30) as f64;
+    println!("{what}: {:.3} CPU-s/GiB", least / gib);
+}
+
+fn cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("our own clock");
+    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+}
+
+const PAGE: usize = 4096;
+const PACKET_PAGES: usize = 128;
+const TURNS: usize = 9;
