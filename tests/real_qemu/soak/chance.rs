@@ -16,8 +16,8 @@ pub(super) enum Must {
 /// What became of a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// With all RAM.
-    Completed { is_real: bool },
+    /// With all RAM, or (not whole) all that its source has sent of it.
+    Completed { is_real: bool, is_whole: bool },
     /// Its source was killed.
     Killed,
     /// For another reason than that.

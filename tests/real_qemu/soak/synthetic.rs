@@ -54,7 +54,7 @@ pub(super) fn run(
         compare(&plan, receiver.run_directory())
             .and_then(|()| compare_counts(&plan, &end.report))
             .map_err(with_text)?;
-        Ended::Completed { is_real: false }
+        Ended::Completed { is_real: false, is_whole: true }
     } else if must == Must::Either || matches!(fate, Fate::Faulty { fault: Fault::Kill { .. }, .. })
     {
         Ended::Killed
