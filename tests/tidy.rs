@@ -105,7 +105,8 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<(String, String)>) {
         let name = entry.file_name();
         let path = below.join(&name);
         let kind = entry.file_type().expect("its kind");
-        if kind.is_dir() && name != "target" && name != ".git" {
+        let made = ["target", ".git", "corpus", "artifacts"].iter().any(|made| name == *made);
+        if kind.is_dir() && !made {
             collect(root, &path, files);
         } else if kind.is_file() {
             // What is no text has nothing to check but its name.
@@ -298,6 +299,7 @@ fn is_root(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
         [.., "src", "lib.rs" | "main.rs"] | [.., "tests" | "benches", _, "main.rs"] => true,
+        [.., "examples", _] | ["fuzz", "targets", _] => true,
         [.., "tests" | "benches", _] => !parts.contains(&"src"),
         _ => false,
     }

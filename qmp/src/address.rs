@@ -113,8 +113,14 @@ impl fmt::Display for MonitorAddress {
 impl fmt::Display for MonitorSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What would be taken off is put on once more.
+            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"path=") => {
+                write!(f, "unix:path={}", path.display())
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Tcp { host, port } if host.contains(':') || host.starts_with('[') => {
+                write!(f, "tcp:[{host}]:{port}")
+            }
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
         }
@@ -225,6 +231,8 @@ mod tests {
         for (text, expected) in [
             ("unix:/a/b", unix("/a/b", Role::Connect)),
             ("unix:path=/a", unix("/a", Role::Connect)),
+            ("unix:path=path=/a", unix("path=/a", Role::Connect)),
+            ("tcp:[[x]]:1", tcp("[x]", 1, Role::Connect)),
             ("unix:a,,b,server=on", unix("a,b", WAIT)),
             ("unix:a,server=on,wait=off", unix("a", NOWAIT)),
             ("unix:a,server,nowait", unix("a", NOWAIT)),

@@ -1,4 +1,5 @@
-//! Bodies for fuzzers. Each holds what it is given against an oracle and panics where they differ.
+//! Bodies for fuzzers: each holds what it is given against an oracle and panics where they differ.
+//! Beside each stands a function with inputs to begin from.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use serde_json::Value;
 
 use crate::{
     ArgumentInfo, ArgumentKind, Arguments, CommandInfo, Conversation, EventSender, Greeting,
-    Handler, QmpError, Session, json::Stream,
+    Handler, MonitorAddress, QmpError, Session,
+    json::{Stream, write},
 };
 
 /// A session fed with `data`, in one piece and in pieces.
@@ -16,7 +18,7 @@ use crate::{
 /// must understand a command again.
 ///
 /// The first byte of `data` seeds the cutting.
-pub fn fuzz_input(data: &[u8]) {
+pub fn input(data: &[u8]) {
     let Some((&seed, input)) = data.split_first() else {
         return;
     };
@@ -71,6 +73,49 @@ fn check_line(line: &str) {
     let kinds = ["QMP", "return", "error"];
     let found = kinds.iter().filter(|kind| members.contains_key(**kind));
     assert_eq!(found.count(), 1, "neither greeting nor reply: {line}");
+    let mut again = Vec::new();
+    write(&Value::Object(members), &mut again);
+    assert_eq!(again, line.trim_end().as_bytes(), "written anew it is another text");
+}
+
+/// Inputs to begin from: a session with commands, out of band and not, and garbage.
+pub fn input_seeds() -> Vec<Vec<u8>> {
+    [
+        &b"\x01{'execute':'qmp_capabilities','arguments':{'enable':['oob']}}{'exec-oob':'b','arguments':{'x':1}}"[..],
+        b"\x07{\"execute\":\"qmp_capabilities\"}\r\n{'execute':'a','arguments':{'k':[1,-1,1.5e3,{}]},'id':[null]}",
+        b"\x11{'execute':'qmp_capabilities'}{'execute':'a','arguments':{'\\u00e9':'\\ud83d\\ude00 \xc3\xa9'}}",
+        b"\x03{'execute':'qmp_capabilities'}]{'execute':'b','arguments':{'x':256}} nul \xff\n{'execute':'a'}",
+        b"\x02{'execute':'qmp_capabilities'}{'execute':'a','arguments':{'a':18446744073709551615,'b':1e-7}}",
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+/// Reads `bytes` as a monitor's address: what is taken prints as text that means the same.
+///
+/// # Panics
+///
+/// Where that is not so.
+pub fn monitor_address(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(address) = text.parse::<MonitorAddress>() {
+        assert_eq!(address.to_string().parse(), Ok(address));
+    }
+}
+
+/// An address of each kind.
+pub fn monitor_address_seeds() -> Vec<Vec<u8>> {
+    [
+        "unix:/run/q,,x,server=on,wait=off",
+        "unix:path=/a,server,nowait",
+        "tcp:localhost:4444,server=yes,nodelay",
+        "tcp:[::1]:80",
+        "fd=7,server=on",
+        "stdio",
+        "null",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
 }
 
 /// Returns its arguments.
@@ -105,8 +150,6 @@ mod tests {
         hash::{BuildHasher, RandomState},
         time::{Duration, Instant},
     };
-
-    use super::*;
 
     /// What the inputs are built of: enough to get deep into the grammar by chance.
     const PIECES: &[&[u8]] = &[
@@ -167,7 +210,7 @@ mod tests {
         let mut seed = first;
         while Instant::now() < deadline {
             println!("LANDFALL_SEED={seed}");
-            fuzz_input(&input(seed));
+            super::input(&input(seed));
             if given.is_some() {
                 return;
             }
@@ -178,7 +221,7 @@ mod tests {
     #[test]
     fn an_unfinished_string_or_object_is_no_trap() {
         for data in [&b""[..], b"x", b"\x07{'a", b"\x07[[[[", b"\x07\"\\", b"\x07\xff\xfe"] {
-            fuzz_input(data);
+            super::input(data);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod codec;
 pub mod device_packets;
 pub mod door;
 pub mod error;
+pub mod fuzzing;
 pub mod hung_up;
 pub mod listen;
 pub mod main_stream;

@@ -1,47 +1,5 @@
 //! `landfall`: a stand-in for the destination of a QEMU live migration.
 
-mod cli;
-mod compare;
-mod demo;
-mod exit;
-mod live;
-mod logging;
-mod receive;
-mod record;
-mod replay;
-mod send;
-mod sizes;
-mod stop;
-mod table;
-mod verify;
-
-use clap::Parser;
-
-use cli::{Cli, Command};
-use exit::Exit;
-
 fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
-    logging::start(cli.verbose, cli.quiet);
-    let result = match cli.command {
-        Command::Receive(arguments) => receive::run(*arguments, cli.quiet),
-        Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
-        Command::Send(arguments) => send::run(&arguments, cli.quiet),
-        Command::Verify(arguments) => verify::run(&arguments),
-        Command::Record(arguments) => record::run(&arguments, cli.quiet),
-        Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
-        Command::Compare(arguments) => compare::run(&arguments, cli.quiet),
-        Command::Ceiling(arguments) => compare::ceiling(&arguments),
-    };
-    let exit = result.unwrap_or_else(|failure| {
-        eprintln!("landfall: {failure}");
-        failure.exit
-    });
-    exit.into()
-}
-
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
+    landfall_tools::main()
 }

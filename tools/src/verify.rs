@@ -2,6 +2,7 @@
 
 mod compare;
 mod difference;
+pub(crate) mod fuzzing;
 mod image;
 
 use std::path::{Path, PathBuf};

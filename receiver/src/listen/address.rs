@@ -184,6 +184,7 @@ mod tests {
         for uri in [
             "tcp:127.0.0.1:4444",
             "tcp:[::1]:0",
+            "tcp:[[x]:0",
             "tcp::0",
             "unix:/run/x,foo=bar",
             "vsock:3:1234",

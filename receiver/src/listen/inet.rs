@@ -133,9 +133,10 @@ impl InetAddress {
 }
 
 impl fmt::Display for InetAddress {
-    /// `HOST:PORT`, a host with colons in brackets.
+    /// `HOST:PORT`, a host with colons in brackets, and one that begins like
+    /// that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
+        if self.host.contains(':') || self.host.starts_with('[') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)

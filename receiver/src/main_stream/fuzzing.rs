@@ -1,5 +1,10 @@
 //! Bodies for fuzzers, and for tests that feed streams.
 
+mod encode;
+mod seeds;
+
+pub use seeds::main_stream_seeds;
+
 use super::{DeviceSection, End, Event, INPUT_BYTES_MAX, MainStream, Options, Step, StreamError};
 use crate::wire::fuzzing::Seed;
 
@@ -8,7 +13,8 @@ use crate::wire::fuzzing::Seed;
 /// # Panics
 ///
 /// If a step panics, asks for more than it may, consumes more than there is,
-/// makes no progress, or if the pieces change what the stream means.
+/// makes no progress, if an event is not the bytes that it came from, or if the
+/// pieces change what the stream means.
 pub fn main_stream(bytes: &[u8]) {
     let options = Options { tail_bytes_max: 1024 * 1024, ..Options::default() };
     let (whole, _) = run(bytes, options, || usize::MAX);
@@ -48,6 +54,8 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
     let mut log = Vec::new();
     let mut effort = Effort::default();
     let (mut to, mut idle) = (0usize, 0u32);
+    // Where the last event ended that was not the skipping of bytes.
+    let mut listed_from = 0usize;
     let end = loop {
         let input = bytes.get(effort.consumed..to).unwrap_or_default();
         match stream.step(input) {
@@ -56,7 +64,19 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
                 assert!(consumed <= input.len(), "{event:?} consumed what is not there");
                 idle = if consumed == 0 { idle.saturating_add(1) } else { 0 };
                 assert!(idle < 4, "no progress at byte {}", effort.consumed);
-                effort.consumed = effort.consumed.saturating_add(consumed);
+                let from = effort.consumed;
+                effort.consumed = from.saturating_add(consumed);
+                let taken = |from| bytes.get(from..effort.consumed).unwrap_or_default();
+                let blocks = match &event {
+                    Event::Page { .. } | Event::Zero { .. } => stream.blocks(),
+                    Event::Xbzrle { .. } | Event::CompressedPage { .. } => stream.blocks(),
+                    _ => None,
+                };
+                let blocks = blocks.map_or(&[][..], |blocks| blocks);
+                encode::check(&event, blocks, taken(from), taken(listed_from));
+                if !matches!(event, Event::Skipped) {
+                    listed_from = effort.consumed;
+                }
                 assert_eq!(u64::try_from(effort.consumed).ok(), Some(stream.position()));
                 log.extend(line(&event));
             }
@@ -72,7 +92,15 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
             }
         }
     };
-    let sections = stream.take_device_state().sections;
+    let state = stream.take_device_state();
+    if end == Ok(End::Complete) {
+        assert!(bytes.ends_with(&encode::end(&state.tail, &state.vmdesc)), "another end");
+    }
+    assert!(
+        state.configuration.is_empty()
+            || bytes.get(8..).is_some_and(|rest| { rest.starts_with(&state.configuration) })
+    );
+    let sections = state.sections;
     (Outcome { log, end, sections }, effort)
 }
 

@@ -77,23 +77,18 @@ impl Directory {
             return Err(Failure::usage(text));
         }
         let run_json = path.join(RUN_JSON);
-        let report = match fs::read(&run_json) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::usage(format!("{}: no JSON: {error}", run_json.display()))
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
+        let listed = match fs::read(&run_json) {
+            Ok(bytes) => Listed::parse(&bytes, &ram)
+                .map_err(|text| Failure::usage(format!("{}: {text}", run_json.display())))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Listed::default(),
             Err(error) => return Err(unreadable(&run_json, &error)),
         };
-        let page_bytes = report["pages"]["page-bytes"].as_u64().filter(|&bytes| bytes > 0);
-        let blocks = match report["blocks"].as_array() {
-            Some(blocks) => listed(blocks, &ram).ok_or_else(|| {
-                let text = "its blocks are not a list of name and file, each of them once";
-                Failure::usage(format!("{}: {text}", run_json.display()))
-            })?,
+        let blocks = match listed.blocks {
+            Some(blocks) => blocks,
             // A run that got no RAM, or a directory that somebody put together.
             None => found(&ram).map_err(|error| unreadable(&ram, &error))?,
         };
-        Ok(Self { blocks, path: path.to_owned(), page_bytes })
+        Ok(Self { blocks, path: path.to_owned(), page_bytes: listed.page_bytes })
     }
 
     /// The block that a raw file is to be compared with.
@@ -110,6 +105,32 @@ impl Directory {
                 blocks.len()
             ))),
         }
+    }
+}
+
+/// What `run.json` says of RAM.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The target page size.
+    pub(super) page_bytes: Option<u64>,
+    /// The blocks; `None` if there is no list.
+    pub(super) blocks: Option<Vec<Block>>,
+}
+
+impl Listed {
+    /// Reads the text; the blocks' files are in the folder `ram`.
+    ///
+    /// # Errors
+    /// No JSON, or a list that makes no sense.
+    pub(super) fn parse(text: &[u8], ram: &Path) -> Result<Self, String> {
+        let report: Value =
+            serde_json::from_slice(text).map_err(|error| format!("no JSON: {error}"))?;
+        let page_bytes = report["pages"]["page-bytes"].as_u64().filter(|&bytes| bytes > 0);
+        let blocks = report["blocks"].as_array().map(|blocks| {
+            let wrong = "its blocks are not a list of name and file, each of them once";
+            listed(blocks, ram).ok_or(wrong)
+        });
+        Ok(Self { page_bytes, blocks: blocks.transpose()? })
     }
 }
 
@@ -143,7 +164,7 @@ fn found(ram: &Path) -> io::Result<Vec<Block>> {
 
 /// The block name that a file name without its suffix stands for: each `%XX`
 /// is a byte. A name that was cut keeps its hash.
-fn unescape(stem: &str) -> String {
+pub(super) fn unescape(stem: &str) -> String {
     let mut name = Vec::with_capacity(stem.len());
     let mut rest = stem.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -1,0 +1,49 @@
+//! The command `landfall`, as a library that its binary and the fuzzers call.
+
+mod cli;
+mod compare;
+mod demo;
+mod exit;
+pub mod fuzzing;
+mod live;
+mod logging;
+mod receive;
+mod record;
+mod replay;
+mod send;
+mod sizes;
+mod stop;
+mod table;
+mod verify;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use exit::Exit;
+
+/// The whole command: reads the process's arguments, returns its exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose, cli.quiet);
+    let result = match cli.command {
+        Command::Receive(arguments) => receive::run(*arguments, cli.quiet),
+        Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
+        Command::Send(arguments) => send::run(&arguments, cli.quiet),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments, cli.quiet),
+        Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
+        Command::Compare(arguments) => compare::run(&arguments, cli.quiet),
+        Command::Ceiling(arguments) => compare::ceiling(&arguments),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        eprintln!("landfall: {failure}");
+        failure.exit
+    });
+    exit.into()
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
