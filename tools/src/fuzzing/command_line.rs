@@ -47,6 +47,8 @@ pub fn command_line_seeds() -> Vec<Vec<u8>> {
         "send\ntcp:h:1\n--speak=7.2\n-M\npc-i440fx-2.3\n--no-return-path\n--page-size=64K\n--pace\n1M",
         "send\nunix:/x\n--zero-page-detection=legacy\n--forged-tails\n3\n--image=/f\n--reply-timeout=9",
         "verify\n/a\n/b\n--block\nmem=/x\n--block=pc.bios=/y",
+        "record\ntcp:0:4444\n--to=unix:/y\n/d\n--max-size\n4G",
+        "replay\n/d\ntcp:h:1\n--paced\n--cold\n--reply-timeout=0.25",
         "--help",
         "receive\n--",
     ]
