@@ -80,10 +80,10 @@ fn follows(bytes: &[u8], sections: &Sections) -> Result<Option<Next>, WireError>
             Ok(sections.is_open(section_id).then_some(Next::Record))
         }
         SectionType::COMMAND => {
-            // Judged by number and length; the payload need not be there.
-            let mut ahead = reader.clone();
-            ahead.array::<4>("command")?;
-            match Command::parse(&mut reader) {
+            // Judged by number and length alone: the payload need not be there,
+            // and where it is, it must not change the answer.
+            let head = reader.array::<4>("command")?;
+            match Command::parse(&mut Reader::new(head)) {
                 Err(error) if !error.is_short() => Ok(None),
                 _ => Ok(Some(Next::Record)),
             }
@@ -138,6 +138,17 @@ mod tests {
                 };
                 assert!(expected.is_none() || passed <= 4, "passed into the footer");
             }
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_there_changes_nothing() {
+        // Found by fuzzing: a name that cannot be one, in a RECV_BITMAP.
+        let bytes = b"\x7e\0\0\0\x09\x08\0\x0a\0\x72\x61\x6c\xfe".as_slice();
+        let whole = [bytes, &[0; 0x72]].concat();
+        let found = Found::Footer { at: 0, next: Next::Record };
+        for cut in 10..whole.len() {
+            assert_eq!(search(&whole[..cut], 9, &sections()), found, "cut at {cut}");
         }
     }
 

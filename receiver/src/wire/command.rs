@@ -138,6 +138,7 @@ impl<'a> Command<'a> {
         if id == CommandId::POSTCOPY_ADVISE && length != 0 && length != ADVISE_BYTES {
             return Err(wrong(ADVISE_BYTES));
         }
+        let payload_at = reader.at();
         let payload = reader.bytes("command payload", usize::from(length))?;
         let mut inner = Reader::new(payload);
         let command = match id {
@@ -156,8 +157,14 @@ impl<'a> Command<'a> {
             CommandId::POSTCOPY_RESUME => Self::PostcopyResume,
             CommandId::RECV_BITMAP => {
                 // A cut name is no reason to wait: the length field bounds it.
-                let name = inner.cstr("block name").map_err(|_| wrong(length))?;
-                inner.finish("block name")?;
+                let needed = payload.first().map_or(1, |&name| u16::from(name).saturating_add(1));
+                if length != needed {
+                    return Err(wrong(needed));
+                }
+                let name = inner.cstr("block name").map_err(|error| {
+                    let at = payload_at.saturating_add(error.at);
+                    WireError { at, ..error }
+                })?;
                 Self::RecvBitmap(name)
             }
             _ => Self::SwitchoverStart,
@@ -227,5 +234,9 @@ mod tests {
     fn a_block_name_that_leaves_its_command_is_refused() {
         assert!(!parse(&[0, 10, 0, 2, 3, b'm', b'e', b'm']).unwrap_err().is_short());
         assert!(!parse(&[0, 10, 0, 5, 3, b'm', b'e', b'm', 0]).unwrap_err().is_short());
+        let error = parse(&[0, 10, 0, 3, 4, b'm', b'e']).unwrap_err();
+        assert_eq!(error.to_string(), "command length is 0x3, must be 0x5");
+        let error = parse(&[0, 10, 0, 2, 1, 0xff]).unwrap_err();
+        assert_eq!((error.field, error.at), ("block name", 4));
     }
 }
