@@ -24,9 +24,10 @@ pub struct Body {
 }
 
 /// Every body there is.
-pub const BODIES: [Body; 11] = [
+pub const BODIES: [Body; 12] = [
     body("addresses", receiver::addresses, receiver::addresses_seeds),
     body("command_line", command_line, command_line_seeds),
+    body("compressed_packets", receiver::compressed_packets, receiver::compressed_packets_seeds),
     body("description", receiver::description, receiver::description_seeds),
     body("main_stream", main_stream::main_stream, main_stream::main_stream_seeds),
     body("monitor_address", qmp::monitor_address, qmp::monitor_address_seeds),

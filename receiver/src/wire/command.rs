@@ -237,6 +237,6 @@ mod tests {
         let error = parse(&[0, 10, 0, 3, 4, b'm', b'e']).unwrap_err();
         assert_eq!(error.to_string(), "command length is 0x3, must be 0x5");
         let error = parse(&[0, 10, 0, 2, 1, 0xff]).unwrap_err();
-        assert_eq!((error.field, error.at), ("block name", 4));
+        assert_eq!((error.field, error.at), ("block name", 5));
     }
 }
