@@ -140,6 +140,8 @@ pub struct Form {
     pub early: EarlyForm,
     /// The command SWITCHOVER_START before ram's END (machine types from 10.0).
     pub switchover_start: bool,
+    /// Channels under TLS end with close_notify (machine types from 10.0).
+    pub tls_goodbye: bool,
     /// What to make of SWITCHOVER_ACK.
     pub acks: AckForm,
     /// What to make of early and wrong replies.
@@ -186,6 +188,7 @@ impl Form {
             packets: if binary >= v(9, 0) { PacketForm::Clean } else { PacketForm::Stale },
             early: if binary >= v(11, 0) { EarlyForm::BeforeRam } else { EarlyForm::AfterRam },
             switchover_start: binary >= v(10, 0) && machine >= v(10, 0),
+            tls_goodbye: binary >= v(10, 0) && machine >= v(10, 0),
             acks: match () {
                 () if binary < v(11, 1) => AckForm::One,
                 () if machine <= v(11, 0) => AckForm::OneExactly,

@@ -247,6 +247,7 @@ fn any_combination_of_switches_leaves_the_promised_memory() {
             packets: random.pick(&[PacketForm::Stale, PacketForm::Clean]),
             early: random.pick(&[EarlyForm::BeforeRam, EarlyForm::AfterRam]),
             switchover_start: random.below(2) == 0,
+            tls_goodbye: random.below(2) == 0,
             acks: AckForm::One,
             replies: ReplyForm::AtEnd,
             main_awaits_channels: random.below(2) == 0,

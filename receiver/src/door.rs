@@ -1,7 +1,10 @@
 //! The door: accepts connections, asks each what it is, and watches for stalls.
 //!
 //! One thread, poll(2), nothing that blocks: a silent connection holds up
-//! nobody. It tells channels apart by their magic only.
+//! nobody. It tells channels apart by their magic only, under TLS after a
+//! handshake of their own.
+
+mod newcomer;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -11,7 +14,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd;
 
 use crate::arrivals::Verdict;
 use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
@@ -19,8 +21,10 @@ use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
 use crate::listen::{Accepted, ListenError, Listeners, Peer};
 use crate::run::Run;
+use crate::tls::{TlsServer, TlsStream};
 use crate::watchdog::Watchdog;
-use crate::wire::{INIT_BYTES, Init, MAIN_MAGIC, MULTIFD_MAGIC};
+use crate::wire::INIT_BYTES;
+use newcomer::{Look, Newcomer};
 
 /// A connection that has said what it is.
 #[derive(Debug)]
@@ -29,8 +33,11 @@ pub struct Connection {
     pub fd: Arc<OwnedFd>,
     /// Who is at the other end.
     pub peer: String,
-    /// What has been read of a main stream already.
+    /// What has been read of it already, in the clear: all of a main stream, of
+    /// a channel what stands behind its Init.
     pub first: Vec<u8>,
+    /// The connection is under TLS.
+    pub tls: Option<Box<TlsStream>>,
 }
 
 /// Who may connect: none given means everybody. Asked with the peer.
@@ -41,6 +48,7 @@ pub struct Door {
     run: Arc<Run>,
     listeners: Listeners,
     allow: Option<Allow>,
+    tls: Option<Arc<TlsServer>>,
     newcomers: Vec<Newcomer>,
     watchdog: Watchdog,
     handshake: Duration,
@@ -48,35 +56,19 @@ pub struct Door {
     full_until_ns: u64,
 }
 
-/// A connection that has not said what it is yet.
-struct Newcomer {
-    fd: OwnedFd,
-    peer: String,
-    bytes: [u8; INIT_BYTES],
-    have: usize,
-    since_ns: u64,
-}
-
-/// How a look at a newcomer ended.
-enum Look {
-    Wait,
-    Main,
-    Channel(Init),
-    Gone(String),
-}
-
 impl Door {
-    /// A door for `run`; a newcomer that has not said what it is after
-    /// `handshake` is refused.
+    /// A door for `run`, under TLS if `tls` is given; a newcomer that has not
+    /// said what it is after `handshake` is refused.
     pub fn new(
         run: Arc<Run>,
         listeners: Listeners,
         allow: Option<Allow>,
+        tls: Option<Arc<TlsServer>>,
         watchdog: Watchdog,
         handshake: Duration,
     ) -> Self {
         let newcomers = Vec::new();
-        Self { run, listeners, allow, newcomers, watchdog, handshake, full_until_ns: 0 }
+        Self { run, listeners, allow, tls, newcomers, watchdog, handshake, full_until_ns: 0 }
     }
 
     /// Runs until the run is told to stop. The listeners close with it.
@@ -102,7 +94,7 @@ impl Door {
         let full = now_ns() < self.full_until_ns;
         let knocks = if full { PollFlags::empty() } else { PollFlags::POLLIN };
         fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, knocks)));
-        fds.extend(self.newcomers.iter().map(|one| PollFd::new(one.fd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.newcomers.iter().map(Newcomer::poll_fd));
         match poll(&mut fds, PollTimeout::from(TICK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(RunError::host("poll", error)),
@@ -148,13 +140,10 @@ impl Door {
                 let oldest = self.newcomers.remove(0);
                 self.run.stray(&oldest.peer, "is silent while others wait");
             }
-            self.newcomers.push(Newcomer {
-                fd,
-                peer: name,
-                bytes: [0; INIT_BYTES],
-                have: 0,
-                since_ns: now,
-            });
+            match Newcomer::new(fd, name, now, self.tls.as_ref()) {
+                Ok(newcomer) => self.newcomers.push(newcomer),
+                Err(error) => return Err(RunError::new(Family::Environment, error.to_string())),
+            }
         }
         Ok(())
     }
@@ -179,12 +168,17 @@ impl Door {
         let mut kept = Vec::with_capacity(self.newcomers.len());
         for (index, mut newcomer) in std::mem::take(&mut self.newcomers).into_iter().enumerate() {
             let look = if ready.get(index) == Some(&true) { newcomer.look() } else { Look::Wait };
-            let Newcomer { since_ns, .. } = newcomer;
+            let since_ns = newcomer.since_ns;
             match look {
-                Look::Wait if now - since_ns < nanos(self.handshake) => kept.push(newcomer),
+                Look::Wait if now.saturating_sub(since_ns) < nanos(self.handshake) => {
+                    if newcomer.is_in_handshake() && ready.get(index) == Some(&true) {
+                        self.run.door_busy_ns.store(now_ns(), Relaxed);
+                    }
+                    kept.push(newcomer);
+                }
                 Look::Wait => {
                     let seconds = (now - since_ns) / NS_PER_S;
-                    let why = format!("{} bytes in {seconds} s", newcomer.have);
+                    let why = format!("{} in {seconds} s", newcomer.progress());
                     self.run.stray(&newcomer.peer, &why);
                 }
                 // A pipe or file that was handed over: nobody else will come.
@@ -196,14 +190,14 @@ impl Door {
                 Look::Main => {
                     tracing::info!("main stream from {}", newcomer.peer);
                     let peer = newcomer.peer.clone();
-                    let connection = newcomer.into_connection();
+                    let connection = newcomer.into_connection(0);
                     let verdict = self.run.arrivals().add_main(connection, now);
                     self.judge(&peer, verdict);
                 }
                 Look::Channel(init) => {
                     tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
                     let peer = newcomer.peer.clone();
-                    let connection = newcomer.into_connection();
+                    let connection = newcomer.into_connection(INIT_BYTES);
                     let verdict = self.run.arrivals().add_channel(init, connection, now);
                     self.judge(&peer, verdict);
                 }
@@ -237,45 +231,6 @@ impl Door {
     }
 }
 
-impl Newcomer {
-    fn look(&mut self) -> Look {
-        loop {
-            let wanted = match self.magic() {
-                None => MAGIC_BYTES,
-                Some(MAIN_MAGIC) => return Look::Main,
-                Some(MULTIFD_MAGIC) if self.have < INIT_BYTES => INIT_BYTES,
-                Some(MULTIFD_MAGIC) => {
-                    return match Init::parse(&self.bytes) {
-                        Ok(init) => Look::Channel(init),
-                        Err(error) => Look::Gone(format!("Init: {error}")),
-                    };
-                }
-                Some(magic) => return Look::Gone(format!("unknown channel magic {magic:#010x}")),
-            };
-            match unistd::read(&self.fd, &mut self.bytes[self.have..wanted]) {
-                Ok(0) => return Look::Gone(format!("closed after {} bytes", self.have)),
-                Ok(bytes) => self.have += bytes,
-                Err(Errno::EAGAIN) => return Look::Wait,
-                Err(Errno::EINTR) => {}
-                Err(error) => return Look::Gone(format!("lost: {error}")),
-            }
-        }
-    }
-
-    fn magic(&self) -> Option<u32> {
-        let bytes = self.bytes[..self.have].first_chunk()?;
-        Some(u32::from_be_bytes(*bytes))
-    }
-
-    fn into_connection(self) -> Connection {
-        Connection {
-            fd: Arc::new(self.fd),
-            peer: self.peer,
-            first: self.bytes[..self.have].to_vec(),
-        }
-    }
-}
-
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), RunError> {
     let host = |error| RunError::host("fcntl", error);
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(host)?;
@@ -293,4 +248,3 @@ const TICK_MS: u16 = 100;
 const ACCEPTS_PER_TURN: usize = 256;
 /// Newcomers that may be silent at once; then the oldest goes.
 const NEWCOMERS_MAX: usize = 512;
-const MAGIC_BYTES: usize = 4;

@@ -35,6 +35,7 @@ pub mod stats;
 pub mod status;
 pub mod sync;
 pub mod tcp_info;
+pub mod tls;
 pub mod wake;
 pub mod watchdog;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! A reader: one pinned thread, one ring, one or more channels.
 
+mod tls;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,6 +17,8 @@ use crate::ring::{Completion, Operation, ReaderRing, RingFeatures, STAGING_BYTES
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
 use crate::stats::{ChannelPhase, CpuUse, Latencies};
+use crate::tls::TlsStream;
+use crate::tls::feed::Feed;
 use crate::wake::Wake;
 use crate::wire::PageBytes;
 
@@ -36,6 +40,10 @@ pub struct Attach {
     pub page: PageBytes,
     /// How pages and payloads are dropped; `None` keeps them.
     pub discard: Option<Discard>,
+    /// Its TLS.
+    pub tls: Option<Box<TlsStream>>,
+    /// What has come behind the Init, in the clear; only under TLS.
+    pub first: Vec<u8>,
 }
 
 /// How pages and payloads are dropped with `--sink discard`.
@@ -144,6 +152,7 @@ struct Attached {
     discard: Option<Discard>,
     /// For the slot's staging memory, once it has some.
     staging: Option<Lease>,
+    tls: Option<Feed>,
     /// When the present wait or receive began.
     since_ns: u64,
 }
@@ -178,6 +187,9 @@ impl<'run> Loop<'run> {
                 counters.completions.add(1);
                 match completion.operation {
                     Operation::Header(slot) => self.header(slot, completion, now, latencies)?,
+                    Operation::Pages(slot) if self.channels[slot].tls.is_some() => {
+                        now = self.ciphertext(slot, completion, now, latencies)?;
+                    }
                     Operation::Pages(slot) => {
                         now = self.pages(slot, completion, now, latencies)?;
                     }
@@ -194,11 +206,11 @@ impl<'run> Loop<'run> {
     }
 
     /// Takes orders, and the release of sync points; false when it is over.
-    fn obey(&mut self, now: u64, latencies: &mut Latencies) -> Result<bool, RunError> {
+    fn obey(&mut self, mut now: u64, latencies: &mut Latencies) -> Result<bool, RunError> {
         let mut stop = self.run.is_stopping();
         while let (false, Ok(order)) = (stop, self.inbox.try_recv()) {
             match order {
-                Order::Attach(attach) => self.attach(attach, now)?,
+                Order::Attach(attach) => self.attach(attach, now, latencies)?,
                 Order::Stop => stop = true,
             }
         }
@@ -212,20 +224,35 @@ impl<'run> Loop<'run> {
                 latencies.sync_wait_ns.saturating_record(waited_ns);
                 let id = attached.channel.id();
                 self.run.channel(id).counters.sync_wait_ns.add(waited_ns);
-                self.go_on(slot, now)?;
+                if attached.tls.is_some() {
+                    now = self.feed(slot, now, latencies)?;
+                } else {
+                    self.go_on(slot, now)?;
+                }
             }
         }
         Ok(!stop)
     }
 
-    fn attach(&mut self, attach: Attach, now: u64) -> Result<(), RunError> {
-        let Attach { id, socket, page, discard } = attach;
+    fn attach(
+        &mut self,
+        attach: Attach,
+        now: u64,
+        latencies: &mut Latencies,
+    ) -> Result<(), RunError> {
+        let Attach { id, socket, page, discard, tls, first } = attach;
         self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
         let slot = self.ring.attach(socket, page.packet_pages() as usize);
         let channel = Channel::new(id, page, Arc::clone(&self.run.terms));
-        self.channels.push(Attached { channel, discard, staging: None, since_ns: now });
+        self.channels.push(Attached { channel, discard, staging: None, tls: None, since_ns: now });
         assert!(slot + 1 == self.channels.len(), "slots and channels go together");
-        self.go_on(slot, now)
+        match tls {
+            None => self.go_on(slot, now),
+            Some(stream) => {
+                self.attach_tls(slot, stream, &first)?;
+                self.feed(slot, now, latencies).map(drop)
+            }
+        }
     }
 
     /// Arms what the channel wants, and tells the watchdog where it is. The
@@ -234,7 +261,7 @@ impl<'run> Loop<'run> {
     /// # Errors
     /// Environment: no staging memory for the channel's first compressed packet.
     fn go_on(&mut self, slot: usize, since: u64) -> Result<(), RunError> {
-        let Attached { channel, discard, staging, since_ns } = &mut self.channels[slot];
+        let Attached { channel, discard, staging, since_ns, .. } = &mut self.channels[slot];
         *since_ns = since;
         let counters = &self.run.channel(channel.id()).counters;
         counters.phase.set(channel.phase().to_number());
@@ -262,7 +289,7 @@ impl<'run> Loop<'run> {
                 if staging.is_none() {
                     let lease = self.run.terms.staging.lend(STAGING_BYTES as u64);
                     *staging = Some(lease.map_err(|full| no_staging(channel.id(), full))?);
-                    self.ring.give_staging(slot);
+                    self.ring.give_staging(slot, STAGING_BYTES);
                 }
                 self.ring.arm_payload(slot, missing, header);
             }

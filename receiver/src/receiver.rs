@@ -25,6 +25,7 @@ use crate::ring::RingFeatures;
 use crate::run::{Run, lock};
 use crate::staging::{STAGING_MAX_DEFAULT, Staging};
 use crate::status::Status;
+use crate::tls::TlsServer;
 use crate::watchdog::Watchdog;
 use crate::wire::Compression;
 
@@ -81,6 +82,8 @@ pub struct Incoming {
     pub uuid: Option<Uuid>,
     /// Who may connect.
     pub allow: Option<Allow>,
+    /// Every connection is under TLS, and how it is met.
+    pub tls: Option<TlsServer>,
 }
 
 /// Receives migrations, one at a time.
@@ -152,6 +155,9 @@ pub enum StartError {
     /// The address has one channel only, and multifd needs more.
     #[error("Migration requires multi-channel URIs (e.g. tcp)")]
     SingleChannel,
+    /// The credentials that `tls-creds` or `tls-authz` names.
+    #[error("{0}")]
+    Tls(String),
     /// This host.
     #[error(transparent)]
     Host(#[from] RunError),
@@ -291,6 +297,7 @@ impl Receiver {
             Arc::clone(&run),
             listeners,
             incoming.allow,
+            incoming.tls.map(Arc::new),
             Watchdog::new(self.config.stall, self.config.idle),
             self.config.stall,
         );

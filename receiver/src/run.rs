@@ -24,6 +24,7 @@ use crate::stats::{
 use crate::status::Status;
 use crate::sync::SyncPoints;
 use crate::tcp_info::TcpSample;
+use crate::tls::TlsInfo;
 use crate::wake::Wake;
 
 /// What the threads of one migration share.
@@ -58,6 +59,7 @@ pub struct Run {
     status: Mutex<Status>,
     ram: OnceLock<Arc<RamBlocks>>,
     channels: OnceLock<Channels>,
+    tls: OnceLock<TlsInfo>,
     error: OnceLock<RunError>,
     stopping: AtomicBool,
     verdict: AtomicU8,
@@ -183,6 +185,7 @@ impl Run {
             status: Mutex::new(Status::Setup),
             ram: OnceLock::new(),
             channels: OnceLock::new(),
+            tls: OnceLock::new(),
             error: OnceLock::new(),
             stopping: AtomicBool::new(false),
             verdict: AtomicU8::new(OPEN),
@@ -243,6 +246,16 @@ impl Run {
     /// The source has told its RAM blocks.
     pub fn set_ram(&self, ram: Arc<RamBlocks>) {
         assert!(self.ram.set(ram).is_ok(), "RAM blocks come once");
+    }
+
+    /// What main's TLS handshake agreed on; `None` in the clear, and before.
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.tls.get()
+    }
+
+    /// Main has come under TLS.
+    pub fn set_tls(&self, info: TlsInfo) {
+        assert!(self.tls.set(info).is_ok(), "main comes once");
     }
 
     /// The channels are known.

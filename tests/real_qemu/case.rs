@@ -106,6 +106,16 @@ pub(crate) enum Extra {
     NoDescription,
 }
 
+/// Whether all connections are under TLS, with certificates on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Off,
+    /// What the two agree on by themselves: 1.3.
+    Default,
+    /// The source offers 1.2 and nothing else.
+    Only1_2,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) sender: Sender,
@@ -125,6 +135,7 @@ pub(crate) struct Case {
     pub(crate) uuid: bool,
     /// Main memory as one block, or as two (NUMA nodes).
     pub(crate) two_blocks: bool,
+    pub(crate) tls: Tls,
 }
 
 /// The cases in which every allowed combination of `strength` values occurs.
@@ -173,6 +184,7 @@ impl Case {
             extra: EXTRAS[row[EXTRA]],
             uuid: row[UUID] == 1,
             two_blocks: row[BLOCKS] == 1,
+            tls: TLS[row[TLS_LEVEL]],
         }
     }
 }
@@ -183,7 +195,7 @@ impl fmt::Display for Case {
         let sender = format!("{}/{}", self.sender.qemu, self.sender.machine);
         write!(
             f,
-            "{sender:<20} {:<4} ch={:<2} {:<4} r={} {:<10} zero={:<7} rp={:<3} mem={:<11} {:<7} {:<11} {:<22} {} {}",
+            "{sender:<20} {:<4} ch={:<2} {:<4} r={} {:<10} zero={:<7} rp={:<3} mem={:<11} {:<7} {:<11} {:<22} {} {} {}",
             format!("{:?}", self.transport).to_lowercase(),
             self.channels,
             self.compression.name(),
@@ -200,7 +212,12 @@ impl fmt::Display for Case {
             format!("{:?}", self.control).to_lowercase(),
             format!("{:?}", self.extra).to_lowercase(),
             if self.uuid { "uuid   " } else { "no-uuid" },
-            if self.two_blocks { "2-blocks" } else { "1-block" },
+            if self.two_blocks { "2-blocks" } else { "1-block " },
+            match self.tls {
+                Tls::Off => "clear",
+                Tls::Default => "tls",
+                Tls::Only1_2 => "tls-1.2",
+            },
         )
     }
 }
@@ -288,8 +305,10 @@ const EXTRAS: [Extra; 6] = [
     Extra::Xbzrle,
 ];
 
+const TLS: [Tls; 3] = [Tls::Off, Tls::Default, Tls::Only1_2];
+
 /// How many values each dimension has, in the order of the indices below.
-const LEVELS: [usize; 14] = [
+const LEVELS: [usize; 15] = [
     SENDERS.len(),
     CHANNELS.len(),
     TRANSPORTS.len(),
@@ -304,6 +323,7 @@ const LEVELS: [usize; 14] = [
     2,
     2,
     COMPRESSIONS.len(),
+    TLS.len(),
 ];
 const SENDER: usize = 0;
 const CHANNEL: usize = 1;
@@ -319,6 +339,7 @@ const EXTRA: usize = 10;
 const UUID: usize = 11;
 const BLOCKS: usize = 12;
 const COMPRESSION: usize = 13;
+const TLS_LEVEL: usize = 14;
 
 /// The set is part of the test, not a matter of chance.
 const COVERING_SEED: u64 = 0x5145_564d;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::case::{Case, Extra};
+use crate::case::{Case, Extra, Tls};
+use crate::credentials;
 use crate::machine::{self, MemoryFile};
 use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
@@ -43,6 +44,9 @@ impl ControlDestination {
             let parameters =
                 json!({ "multifd-channels": case.channels, "multifd-compression": compression });
             qmp.command("migrate-set-parameters", parameters)?;
+        }
+        if case.tls != Tls::Off {
+            credentials::add(&mut qmp, "server", None)?;
         }
         let uri = format!("unix:{}", scratch.join("control.sock").display());
         qmp.command("migrate-incoming", json!({ "uri": uri }))?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::case::{Case, Control, Count, Extra, Memory, Transport};
+use crate::case::{Case, Control, Count, Extra, Memory, Tls, Transport};
+use crate::certificates::CLIENT_NAME;
+use crate::credentials;
 use crate::listening;
 use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
@@ -247,6 +249,10 @@ fn receive_options(case: &Case, run_directory: &Path, json: &Path) -> Vec<String
     if case.memory == Memory::HugePool {
         option("--pool", "128M".to_owned());
     }
+    if case.tls != Tls::Off && case.control == Control::CommandLine {
+        option("--tls-creds", credentials::directory().display().to_string());
+        option("--tls-authz", CLIENT_NAME.to_owned());
+    }
     options
 }
 
@@ -264,6 +270,9 @@ fn configure(qmp: &mut Qmp, case: &Case) -> Result<(), String> {
         let parameters =
             json!({ "multifd-channels": case.channels, "multifd-compression": compression });
         qmp.command("migrate-set-parameters", parameters)?;
+    }
+    if case.tls != Tls::Off {
+        credentials::add(qmp, "server", None)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::case::{
-    Case, Compression, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages,
+    Case, Compression, Control, Count, Extra, Guest, Memory, Sender, Tls, Transport, ZeroPages,
 };
 use crate::destination::Destination;
 use crate::machine::UUID;
@@ -236,6 +236,7 @@ fn case(sender: Sender) -> Case {
         extra: Extra::Plain,
         uuid: true,
         two_blocks: false,
+        tls: Tls::Off,
     }
 }
 

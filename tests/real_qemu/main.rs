@@ -14,8 +14,10 @@
 
 mod boot_sector;
 mod case;
+mod certificates;
 mod control;
 mod covering;
+mod credentials;
 mod destination;
 mod faults;
 mod hugepages;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::case::{Case, Extra, Guest};
+use crate::case::{Case, Extra, Guest, Tls};
 use crate::control::ControlDestination;
 use crate::destination::{Destination, Received};
 use crate::memory_file::{self, PAGE_BYTES};
@@ -183,6 +183,15 @@ fn compare_counts(
     if case.channels > 0 && *compression != case.compression.name() {
         let wanted = case.compression.name();
         return Err(format!("compression is {compression}, the source's {wanted}"));
+    }
+    let version = report["tls"]["version"].as_str();
+    let agreed = match case.tls {
+        Tls::Off => None,
+        Tls::Default => Some("TLSv1.3"),
+        Tls::Only1_2 => Some("TLSv1.2"),
+    };
+    if version != agreed {
+        return Err(format!("the report has {version:?}, not {agreed:?}"));
     }
     let channels = report["channels"].as_array().map_or(0, Vec::len);
     if channels != usize::from(case.channels) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::boot_sector::{self, WALKS_AT};
-use crate::case::{Case, Extra, Guest, ZeroPages};
+use crate::case::{Case, Extra, Guest, Tls, ZeroPages};
+use crate::credentials;
 use crate::machine::{self, MemoryFile};
 use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
@@ -191,6 +192,13 @@ impl Source {
                 "multifd-channels": self.case.channels,
                 "multifd-compression": self.case.compression.name(),
             }))?;
+        }
+        match self.case.tls {
+            Tls::Off => {}
+            Tls::Default => credentials::add(&mut self.qmp, "client", None)?,
+            Tls::Only1_2 => {
+                credentials::add(&mut self.qmp, "client", Some("NORMAL:-VERS-TLS1.3"))?;
+            }
         }
         let detection = match self.case.zero_pages {
             ZeroPages::Default => None,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use landfall_bench::compare::{SCENARIOS, Scenario};
 use landfall_bench::form::Version;
+use landfall_bench::send::TlsVersion;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
 use landfall_receiver::settings::QemuVersion;
@@ -133,6 +134,30 @@ pub(crate) struct ReceiveArguments {
     /// Who may connect, as 10.0.0.0/8; repeatable; everybody without it
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow: Vec<IpNet>,
+    #[command(flatten)]
+    pub(crate) tls: ServerTls,
+}
+
+/// TLS of the destination.
+#[derive(Debug, Args)]
+pub(crate) struct ServerTls {
+    /// Every connection is under TLS: the directory of QEMU's tls-creds-x509, with ca-cert.pem,
+    /// server-cert.pem, server-key.pem, and ca-crl.pem if there are revocations
+    #[arg(long = "tls-creds", value_name = "DIR")]
+    pub(crate) creds: Option<PathBuf>,
+    /// Whether the source must show a certificate of the CA
+    #[arg(
+        long = "tls-verify-peer", value_name = "on|off", default_value = "on",
+        value_parser = on_off, action = clap::ArgAction::Set, requires = "creds"
+    )]
+    pub(crate) verify_peer: bool,
+    /// The distinguished name that the source's certificate must have, as QEMU writes it:
+    /// C=GB,O=Example,CN=source
+    #[arg(long = "tls-authz", value_name = "NAME", requires = "creds")]
+    pub(crate) authz: Option<String>,
+    /// TLS versions and ciphers, as a GnuTLS priority string: NORMAL:-VERS-TLS1.2
+    #[arg(long = "tls-priority", value_name = "STRING", requires = "creds")]
+    pub(crate) priority: Option<String>,
 }
 
 /// Memory and threads.
@@ -266,6 +291,23 @@ pub(crate) struct SendArguments {
     /// How long the destination may take for its answers; without it for ever, as QEMU waits
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) reply_timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArguments,
+}
+
+/// TLS of the source.
+#[derive(Debug, Args)]
+pub(crate) struct ClientTlsArguments {
+    /// Every connection is under TLS: the directory of QEMU's tls-creds-x509, with ca-cert.pem,
+    /// and client-cert.pem and client-key.pem if the destination asks for them
+    #[arg(long = "tls-creds", value_name = "DIR")]
+    pub(crate) creds: Option<PathBuf>,
+    /// The name that the destination's certificate must have; without it the URI's host
+    #[arg(long = "tls-hostname", value_name = "NAME", requires = "creds")]
+    pub(crate) hostname: Option<String>,
+    /// Offer this version of TLS only: 1.2 or 1.3
+    #[arg(long = "tls-version", value_name = "VERSION", value_parser = tls_version, requires = "creds")]
+    pub(crate) version: Option<TlsVersion>,
 }
 
 /// The wire's shape: that of a QEMU and machine type, and what differs from it.
@@ -429,6 +471,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "must be more than 0 seconds".to_owned())
+}
+
+fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err("must be 1.2 or 1.3".to_owned()),
+    }
+}
+
+fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
 }
 
 fn cpu_list(text: &str) -> Result<CpuList, String> {

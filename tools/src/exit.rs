@@ -65,7 +65,7 @@ impl From<StartError> for Failure {
             StartError::Listen(
                 ListenError::Environment { .. } | ListenError::PortsTaken { .. },
             ) => Exit::Host,
-            StartError::Listen(_) | StartError::SingleChannel => Exit::Usage,
+            StartError::Listen(_) | StartError::SingleChannel | StartError::Tls(_) => Exit::Usage,
             StartError::Busy => Exit::Failed,
         };
         Self { exit, text: error.to_string() }

@@ -9,15 +9,18 @@ use landfall_receiver::listen::{Address, Peer};
 use landfall_receiver::migration::Sink;
 use landfall_receiver::monitor::{
     AllowPeer, ChannelsDefault, CompressionDefault, Destination, Endings, Monitor, MonitorConfig,
-    ShutdownCause,
+    ShutdownCause, TlsDefault,
 };
 use landfall_receiver::receiver::{Migration, Receiver, ReceiverConfig};
 use landfall_receiver::report::{self, digest, files, run_directory};
 use landfall_receiver::status::Status;
+use landfall_receiver::tls::{Authz, X509Credentials, X509Options};
 use landfall_receiver::wire::Compression;
 use serde_json::Value;
 
-use crate::cli::{CompressionOption, DevicePackets, HostArguments, ReceiveArguments, SinkOption};
+use crate::cli::{
+    CompressionOption, DevicePackets, HostArguments, ReceiveArguments, ServerTls, SinkOption,
+};
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::{stop, table};
@@ -39,7 +42,7 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     let (happen, happenings) = crossbeam_channel::unbounded();
     let events = EventSender::new();
     let destination =
-        Arc::new(Destination::new(monitor_config(&arguments), events.clone(), endings(&happen)));
+        Arc::new(Destination::new(monitor_config(&arguments)?, events.clone(), endings(&happen)));
     let receiver = Arc::new(receiver(&arguments, &destination, happen.clone(), quiet)?);
     if !quiet {
         eprintln!("{}", receiver.memory());
@@ -194,9 +197,9 @@ fn addresses(arguments: &ReceiveArguments) -> Result<Vec<Address>, Failure> {
     Ok(addresses)
 }
 
-fn monitor_config(arguments: &ReceiveArguments) -> MonitorConfig {
+fn monitor_config(arguments: &ReceiveArguments) -> Result<MonitorConfig, Failure> {
     let allow = arguments.allow.clone();
-    MonitorConfig {
+    Ok(MonitorConfig {
         version: arguments.qemu_version,
         name: arguments.name.clone(),
         uuid: arguments.uuid,
@@ -215,7 +218,20 @@ fn monitor_config(arguments: &ReceiveArguments) -> MonitorConfig {
             CompressionOption::Uadk => CompressionDefault::Fixed(Compression::Uadk),
             CompressionOption::Qatzip => CompressionDefault::Fixed(Compression::Qatzip),
         },
-    }
+        tls: tls(&arguments.tls)?,
+    })
+}
+
+fn tls(arguments: &ServerTls) -> Result<Option<TlsDefault>, Failure> {
+    let Some(dir) = &arguments.creds else { return Ok(None) };
+    let options = X509Options {
+        verify_peer: arguments.verify_peer,
+        priority: arguments.priority.clone(),
+        ..X509Options::new(dir)
+    };
+    let credentials = X509Credentials::load(&options).map_err(Failure::usage)?;
+    let authz = arguments.authz.clone().map(|identity| Authz::Simple { identity });
+    Ok(Some(TlsDefault { credentials, authz }))
 }
 
 fn endings(happen: &Sender<Happening>) -> Endings {

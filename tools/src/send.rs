@@ -4,9 +4,11 @@ use landfall_bench::config::{BlockConfig, SourceConfig};
 use landfall_bench::encode::compressed::Compression;
 use landfall_bench::form::{VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
-use landfall_bench::send::{End, Progress, SendOptions, Target, send};
+use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, send};
 
-use crate::cli::{SendArguments, SendCompression, SourceArguments, ZeroPageDetection};
+use crate::cli::{
+    ClientTlsArguments, SendArguments, SendCompression, SourceArguments, ZeroPageDetection,
+};
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
 use crate::stop;
@@ -16,6 +18,7 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     let plan = Plan::new(shaped(arguments)?).map_err(Failure::usage)?;
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let options = SendOptions {
+        tls: tls(&arguments.tls, &target)?,
         bytes_per_second: arguments.pace,
         reply_timeout: arguments.reply_timeout,
         ..SendOptions::default()
@@ -38,6 +41,16 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
             Ok(Exit::Failed)
         }
     }
+}
+
+fn tls(arguments: &ClientTlsArguments, target: &Target) -> Result<Option<ClientTls>, Failure> {
+    let Some(creds) = &arguments.creds else { return Ok(None) };
+    let hostname = match (&arguments.hostname, target) {
+        (Some(name), _) => name,
+        (None, Target::Tcp { host, .. }) => host,
+        (None, _) => return Err(Failure::usage("the URI has no host: give --tls-hostname")),
+    };
+    ClientTls::load(creds, hostname, arguments.version).map(Some).map_err(Failure::usage)
 }
 
 /// A guest as the options say.

@@ -100,7 +100,8 @@ impl Served<'_> {
             }
         }
         let result = target.connect().and_then(|fd| {
-            let mut socket = Socket::new(stream, fd, self.run);
+            let page = self.plan.config().page_bytes as usize;
+            let mut socket = Socket::new(stream, fd, page, self.run)?;
             socket.write(&packet::init(&uuid, id), &[], self.run)?;
             Ok(socket)
         });

@@ -15,11 +15,13 @@ mod run;
 mod socket;
 mod stop;
 mod target;
+mod tls;
 
 pub use fault::{Cut, Fault};
 pub use progress::Progress;
 pub use stop::Stop;
 pub use target::{Target, TargetError};
+pub use tls::{ClientTls, TlsVersion};
 
 use std::{
     thread,
@@ -55,6 +57,8 @@ pub struct SendOptions {
     pub faults: Vec<Fault>,
     /// Ends the run from outside.
     pub stop: Stop,
+    /// Every connection is under TLS.
+    pub tls: Option<ClientTls>,
 }
 
 /// How a run ended and what came back.
@@ -144,8 +148,10 @@ pub struct Shut {
 pub fn send(plan: &Plan, target: &Target, options: &SendOptions, progress: &Progress) -> Outcome {
     let start = Instant::now();
     let run = Run::new(options, progress);
-    match target.connect() {
-        Ok(fd) => drive(plan, target, options, &run, Socket::new(Stream::Main, fd, &run)),
+    let page = plan.config().page_bytes as usize;
+    let main = target.connect().and_then(|fd| Socket::new(Stream::Main, fd, page, &run));
+    match main {
+        Ok(main) => drive(plan, target, options, &run, main),
         Err(error) => run.lost(Stream::Main, &error),
     }
     let (end, replies) = run.into_end();
@@ -191,11 +197,14 @@ fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, mai
             MainStream { plan, encoder: plan.encoder(), options, run, main, encoded: Vec::new() };
         main_stream.send_all(queues);
         // The queues are closed: every thread ends once its last step is written.
-        let sockets: Vec<Socket> = serving
+        let mut sockets: Vec<Socket> = serving
             .into_iter()
             .flat_map(|thread| thread.join().expect("a channel's thread panicked"))
             .collect();
         main_stream.conclude();
+        if config.form.tls_goodbye {
+            sockets.iter_mut().for_each(Socket::say_goodbye);
+        }
         // Only now may the connections close, as a source closes them: at its end. Shutting them
         // down also wakes the reader of replies.
         options.stop.shut_down_all();

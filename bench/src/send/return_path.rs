@@ -1,7 +1,7 @@
 //! What the destination says on main's other direction.
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
 };
 
@@ -10,18 +10,30 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 
-use super::{End, Replies, Shut, run::Run};
+use super::{End, Replies, Shut, run::Run, tls::Tls};
 use crate::form::{AckForm, Form, ReplyForm};
 
 /// Reads replies until the connection ends or SHUT came; everything seen is left in the run.
-pub(super) fn read(socket: &Arc<OwnedFd>, form: &Form, asked: Asked, run: &Run<'_>) {
+pub(super) fn read(
+    (socket, tls): &(Arc<OwnedFd>, Option<Tls>),
+    form: &Form,
+    asked: Asked,
+    run: &Run<'_>,
+) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     let mut going = true;
     while going {
         match recv(socket.as_raw_fd(), &mut piece, MsgFlags::empty()) {
             Ok(0) => break,
-            Ok(taken) => bytes.extend_from_slice(&piece[..taken]),
+            Ok(taken) => match tls {
+                None => bytes.extend_from_slice(&piece[..taken]),
+                Some(tls) => {
+                    if tls.open(socket.as_fd(), &piece[..taken], &mut bytes).is_err() {
+                        break;
+                    }
+                }
+            },
             Err(Errno::EINTR) => continue,
             Err(_) => break, // the writer of this connection reports why
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    End, Replies, SendOptions,
+    ClientTls, End, Replies, SendOptions,
     fault::{Cut, Fault},
     progress::Progress,
 };
@@ -59,6 +59,10 @@ impl<'a> Run<'a> {
 
     pub(super) fn progress(&self) -> &Progress {
         self.progress
+    }
+
+    pub(super) fn tls(&self) -> Option<&'a ClientTls> {
+        self.options.tls.as_ref()
     }
 
     pub(super) fn faults(&self) -> &[Fault] {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
     thread::sleep,
 };
@@ -12,7 +12,7 @@ use nix::{
     sys::socket::{MsgFlags, Shutdown, sendmsg, setsockopt, shutdown, sockopt::Linger},
 };
 
-use super::{fault::Cut, run::Run};
+use super::{fault::Cut, run::Run, tls::Tls};
 use crate::script::Stream;
 
 /// A connection that the source writes to.
@@ -26,19 +26,35 @@ pub(super) struct Socket {
     cut: Option<(u64, Cut)>,
     /// It was cut: what is written goes nowhere.
     gone: bool,
+    tls: Option<Tls>,
+    /// Under TLS what is written of a payload is cut into records of so many bytes.
+    page: usize,
 }
 
 impl Socket {
-    /// A new connection for `stream`; `run` may shut it down from now on.
-    pub(super) fn new(stream: Stream, fd: OwnedFd, run: &Run<'_>) -> Self {
+    /// A new connection for `stream`, with its TLS handshake if the run is under TLS; `run` may
+    /// shut it down from now on. Pages have `page` bytes.
+    ///
+    /// # Errors
+    /// The handshake failed.
+    pub(super) fn new(stream: Stream, fd: OwnedFd, page: usize, run: &Run<'_>) -> io::Result<Self> {
         let fd = Arc::new(fd);
         run.watch(&fd);
-        Self { stream, fd: Some(fd), written: 0, cut: run.cut_of(stream), gone: false }
+        let tls = run.tls().map(|tls| tls.connect(&fd)).transpose()?;
+        let cut = run.cut_of(stream);
+        Ok(Self { stream, fd: Some(fd), written: 0, cut, gone: false, tls, page })
     }
 
     /// A handle for the reader of the other direction.
-    pub(super) fn reader(&self) -> Option<Arc<OwnedFd>> {
-        self.fd.clone()
+    pub(super) fn reader(&self) -> Option<(Arc<OwnedFd>, Option<Tls>)> {
+        Some((self.fd.clone()?, self.tls.clone()))
+    }
+
+    /// Says under TLS that nothing more comes.
+    pub(super) fn say_goodbye(&mut self) {
+        if let (Some(fd), Some(tls), false) = (&self.fd, &self.tls, self.gone) {
+            tls.say_goodbye(fd.as_fd());
+        }
     }
 
     /// Writes head and payload whole.
@@ -118,6 +134,14 @@ impl Socket {
 
     fn write_now(&mut self, mut head: &[u8], mut payload: &[u8], run: &Run<'_>) -> io::Result<()> {
         let Some(fd) = &self.fd else { return Ok(()) };
+        if let Some(tls) = &self.tls {
+            tls.write(fd.as_fd(), head, payload, self.page)?;
+            // In the clear, so that a cut is where it is without TLS.
+            let taken = head.len() as u64 + payload.len() as u64;
+            self.written += taken;
+            run.progress().add_bytes(self.stream, taken);
+            return Ok(());
+        }
         while !(head.is_empty() && payload.is_empty()) {
             let slices = [IoSlice::new(head), IoSlice::new(payload)];
             let flags = MsgFlags::MSG_NOSIGNAL;

@@ -1,7 +1,8 @@
 //! The main thread: walks the main stream and conducts everything else.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use landfall_pagepool::{BlockName, BlockRequest, Pool};
@@ -142,6 +143,10 @@ impl<'run> Walk<'run> {
         run.phases().main_came = Some(now);
         run.main.last_activity_ns.set(now);
         run.main.wire_bytes.add(connection.first.len() as u64);
+        let tls = connection.tls.map(|stream| {
+            run.set_tls(stream.info().clone());
+            Rc::new(RefCell::new(*stream))
+        });
         if plan.channels == ChannelCount::Derived {
             // Nobody can know yet who is still to come.
             set_active(run, plan);
@@ -152,9 +157,9 @@ impl<'run> Walk<'run> {
             pool,
             readers,
             received,
-            input: Input::new(Arc::clone(&connection.fd), &connection.first),
+            input: Input::new(Arc::clone(&connection.fd), &connection.first, tls.clone()),
             stream: MainStream::new(Options::default()),
-            return_path: ReturnPath::new(connection.fd),
+            return_path: ReturnPath::new(connection.fd, tls),
             page: PageBytes::DEFAULT,
             pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
             inflate: PageInflate::default(),
@@ -290,14 +295,14 @@ impl<'run> Walk<'run> {
     }
 
     /// After the last byte there must be silence.
-    fn is_the_end(&self, certainty: Certainty) -> Result<bool, RunError> {
+    fn is_the_end(&mut self, certainty: Certainty) -> Result<bool, RunError> {
         if certainty == Certainty::NeedsGrace {
             let until = now_ns() + GRACE_NS;
-            while self.input.is_dry() && now_ns() < until {
+            while self.input.is_dry(&self.run.main)? && now_ns() < until {
                 settle::wait(self.run, GRACE_POLL_MS)?;
             }
         }
-        Ok(self.input.is_dry())
+        self.input.is_dry(&self.run.main)
     }
 
     /// How long nothing has come that main waits for.

@@ -7,10 +7,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
+use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::main_stream::INPUT_BYTES_MAX;
 use crate::stats::MainCounters;
+use crate::tls::RECORD_BYTES_MAX;
 use crate::wake::Wake;
 
 /// Bytes of the main stream that have been read and not been used.
@@ -21,6 +23,7 @@ pub(super) struct Input {
     end: usize,
     /// The last read emptied the socket: ask poll(2) before the next.
     drained: bool,
+    tls: Option<Ciphertext>,
 }
 
 /// How a read ended.
@@ -36,11 +39,12 @@ pub(super) enum Filled {
 
 impl Input {
     /// Takes the main stream, whose descriptor does not block; `first` has been
-    /// read of it already.
-    pub(super) fn new(fd: Arc<OwnedFd>, first: &[u8]) -> Self {
+    /// read of it already, in the clear.
+    pub(super) fn new(fd: Arc<OwnedFd>, first: &[u8], tls: Option<SharedTls>) -> Self {
         let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         buffer[..first.len()].copy_from_slice(first);
-        Self { fd, buffer, start: 0, end: first.len(), drained: false }
+        let tls = tls.map(Ciphertext::new);
+        Self { fd, buffer, start: 0, end: first.len(), drained: false, tls }
     }
 
     /// The socket, pipe or file.
@@ -71,33 +75,10 @@ impl Input {
         wake: &Wake,
         timeout_ms: u16,
     ) -> Result<Filled, RunError> {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        assert!(self.end < self.buffer.len(), "the buffer holds the longest record");
+        self.make_room();
         loop {
-            if !self.drained {
-                match unistd::read(&self.fd, &mut self.buffer[self.end..]) {
-                    Ok(0) => return Ok(Filled::End),
-                    Ok(bytes) => {
-                        self.drained = bytes < self.buffer.len() - self.end;
-                        self.end += bytes;
-                        counters.wire_bytes.add(bytes as u64);
-                        counters.last_activity_ns.set(now_ns());
-                        return Ok(Filled::Some);
-                    }
-                    Err(Errno::EINTR) => continue,
-                    Err(Errno::EAGAIN) => {}
-                    Err(error) => {
-                        let text = format!(
-                            "main stream, byte {}: connection lost: {error}",
-                            counters.wire_bytes.get()
-                        );
-                        return Err(RunError::new(Family::Misbehaved, text));
-                    }
-                }
+            if let Some(filled) = self.read(counters)? {
+                return Ok(filled);
             }
             self.drained = false;
             let wake_fd = wake.fd();
@@ -120,12 +101,85 @@ impl Input {
         }
     }
 
-    /// True if nothing is waiting, neither here nor in the socket: asked at the
-    /// end of a stream, without waiting.
-    pub(super) fn is_dry(&self) -> bool {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        self.start == self.end && poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+    /// Reads what is there, without waiting; `None` if that is nothing.
+    fn read(&mut self, counters: &MainCounters) -> Result<Option<Filled>, RunError> {
+        loop {
+            if self.open(counters)? {
+                return Ok(Some(Filled::Some));
+            }
+            if self.tls.as_ref().is_some_and(Ciphertext::is_closed) {
+                return Ok(Some(Filled::End));
+            }
+            if self.drained {
+                return Ok(None);
+            }
+            let room = self.buffer.len() - self.end;
+            let read = match &mut self.tls {
+                None => unistd::read(&self.fd, &mut self.buffer[self.end..]),
+                Some(tls) => tls.read(&self.fd),
+            };
+            match read {
+                Ok(0) if self.tls.as_ref().is_some_and(Ciphertext::is_inside) => {
+                    return Err(misbehaved(counters, "closed by the source inside a TLS record"));
+                }
+                Ok(0) => return Ok(Some(Filled::End)),
+                Ok(bytes) => {
+                    counters.wire_bytes.add(bytes as u64);
+                    counters.last_activity_ns.set(now_ns());
+                    if self.tls.is_none() {
+                        self.drained = bytes < room;
+                        self.end += bytes;
+                        return Ok(Some(Filled::Some));
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(error) => {
+                    return Err(misbehaved(counters, &format!("connection lost: {error}")));
+                }
+            }
+        }
     }
+
+    /// Under TLS: opens what has been received; true if there was something.
+    fn open(&mut self, counters: &MainCounters) -> Result<bool, RunError> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
+        let opened = tls.open(&self.fd, &mut self.buffer[self.end..]).map_err(|error| {
+            let text = format!("main stream, byte {}: {error}", counters.wire_bytes.get());
+            RunError::new(error.family(), text)
+        })?;
+        self.end += opened;
+        Ok(opened > 0)
+    }
+
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        assert!(self.end < self.buffer.len(), "the buffer holds the longest record");
+    }
+
+    /// True if nothing is waiting, neither here nor in the socket: asked at the
+    /// end of a stream, without waiting. What TLS says for itself is nothing.
+    ///
+    /// # Errors
+    /// Under TLS: what came cannot be opened, or the connection is lost.
+    pub(super) fn is_dry(&mut self, counters: &MainCounters) -> Result<bool, RunError> {
+        if self.tls.is_some() {
+            self.make_room();
+            self.drained = false;
+            return Ok(self.start == self.end && self.read(counters)?.is_none());
+        }
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        Ok(self.start == self.end && poll(&mut fds, PollTimeout::ZERO) == Ok(0))
+    }
+}
+
+fn misbehaved(counters: &MainCounters, what: &str) -> RunError {
+    let text = format!("main stream, byte {}: {what}", counters.wire_bytes.get());
+    RunError::new(Family::Misbehaved, text)
 }
 
 /// One read's worth: large enough to make reads rare, small enough to stay in
@@ -133,3 +187,4 @@ impl Input {
 const BUFFER_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(BUFFER_BYTES >= 2 * INPUT_BYTES_MAX);
+const _: () = assert!(BUFFER_BYTES >= INPUT_BYTES_MAX + RECORD_BYTES_MAX);

@@ -5,6 +5,7 @@
 //! and ends the run.
 
 pub mod answers;
+mod ciphertext;
 mod conductor;
 mod input;
 mod main_pages;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
+use super::ciphertext::SharedTls;
 use crate::error::{Family, RunError};
 use crate::wire::Reply;
 
@@ -15,12 +16,13 @@ use crate::wire::Reply;
 pub(super) struct ReturnPath {
     fd: Arc<OwnedFd>,
     open: bool,
+    tls: Option<SharedTls>,
 }
 
 impl ReturnPath {
     /// A return path on main's socket that the source has not opened.
-    pub(super) fn new(fd: Arc<OwnedFd>) -> Self {
-        Self { fd, open: false }
+    pub(super) fn new(fd: Arc<OwnedFd>, tls: Option<SharedTls>) -> Self {
+        Self { fd, open: false, tls }
     }
 
     /// The source sent OPEN_RETURN_PATH.
@@ -42,7 +44,14 @@ impl ReturnPath {
             return Ok(());
         }
         let encoded = reply.encode();
-        let mut rest = encoded.as_ref();
+        let mut sealed = Vec::new();
+        let mut rest = match &self.tls {
+            None => encoded.as_ref(),
+            Some(tls) => {
+                tls.borrow_mut().seal(encoded.as_ref(), &mut sealed);
+                sealed.as_slice()
+            }
+        };
         let lost = |why: &dyn std::fmt::Display| {
             RunError::new(Family::Misbehaved, format!("return path, {reply:?}: {why}"))
         };

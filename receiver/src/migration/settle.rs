@@ -223,7 +223,8 @@ pub(super) fn attach(
             (false, false) => Some(Discard::Scratch),
         };
         let id8 = u8::try_from(id).expect("at most 255 channels");
-        let attach = Attach { id: ChannelId(id8), socket: connection.fd, page, discard };
+        let Connection { fd: socket, tls, first, .. } = connection;
+        let attach = Attach { id: ChannelId(id8), socket, page, discard, tls, first };
         readers[id % readers.len()].order(Order::Attach(attach));
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::channels::{ChannelRule, ChannelsDefault};
 use super::compression::{CompressionDefault, CompressionRule};
 use super::guest::{self, Guest};
+use super::objects::{Objects, TlsDefault};
 use crate::door::Allow;
 use crate::listen::Peer;
 use crate::receiver::Migration;
@@ -34,6 +35,8 @@ pub struct MonitorConfig {
     pub channels: ChannelsDefault,
     /// What was said of compression.
     pub compression: CompressionDefault,
+    /// What was said of TLS; `None`: in the clear, until QMP says otherwise.
+    pub tls: Option<TlsDefault>,
 }
 
 impl Default for MonitorConfig {
@@ -46,6 +49,7 @@ impl Default for MonitorConfig {
             allow: None,
             channels: ChannelsDefault::default(),
             compression: CompressionDefault::default(),
+            tls: None,
         }
     }
 }
@@ -77,6 +81,7 @@ pub(super) struct State {
     pub(super) channels: ChannelRule,
     pub(super) compression: CompressionRule,
     pub(super) guest: Guest,
+    pub(super) objects: Objects,
     /// A migrate-incoming is being executed.
     pub(super) opening: bool,
     /// Of the run under way.
@@ -91,10 +96,12 @@ impl Destination {
         let mut settings = Settings::new(config.version);
         let channels = ChannelRule::new(config.channels, &mut settings);
         let compression = CompressionRule::new(config.compression, &mut settings);
+        let objects = Objects::new(config.tls.clone(), &mut settings);
         let state = State {
             settings,
             channels,
             compression,
+            objects,
             guest: Guest::default(),
             opening: false,
             exit_on_error: false,

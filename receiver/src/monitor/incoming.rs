@@ -75,7 +75,7 @@ impl<'monitor> Opening<'monitor> {
         if let Some(last) = receiver.current() {
             last.wait();
         }
-        let incoming = destination.incoming(exit_on_error);
+        let incoming = destination.incoming(exit_on_error)?;
         receiver.start(addresses, incoming, handed_over)
     }
 }
@@ -88,16 +88,22 @@ impl Drop for Opening<'_> {
 
 impl Destination {
     /// What the next run is asked for.
-    fn incoming(&self, exit_on_error: bool) -> Incoming {
+    ///
+    /// # Errors
+    /// The TLS credentials are not there, or none of ours: never listen in the
+    /// clear instead.
+    fn incoming(&self, exit_on_error: bool) -> Result<Incoming, StartError> {
         let mut state = self.state();
+        let tls = state.objects.server(&state.settings).map_err(StartError::Tls)?;
         state.exit_on_error = exit_on_error;
-        Incoming {
+        Ok(Incoming {
             channels: state.channels.count(&state.settings),
             compression: state.compression.method(&state.settings),
             switchover_ack: state.settings.switchover_ack(),
             uuid: self.config().uuid,
             allow: self.allow(),
-        }
+            tls,
+        })
     }
 }
 
@@ -105,7 +111,7 @@ impl Destination {
 ///
 /// # Errors
 /// QEMU's text (`migration/migration.c`,
-/// `migration_channels_and_transport_compatible`; `migration/tls.c`).
+/// `migration_channels_and_transport_compatible`).
 fn check(state: &State, address: &Address) -> Result<(), String> {
     let settings = &state.settings;
     let is_file = matches!(address, Address::File { .. });
@@ -116,19 +122,16 @@ fn check(state: &State, address: &Address) -> Result<(), String> {
     if several && !address.multi_channel() && !(is_file && settings.mapped_ram()) {
         return Err(StartError::SingleChannel.to_string());
     }
-    // No command makes such an object: never listen in the clear instead.
-    match settings.tls_creds() {
-        Some(id) => Err(format!("No TLS credentials with id '{id}'")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn text(error: &StartError) -> String {
     match error {
         StartError::Busy => ALREADY_STARTED.into(),
-        StartError::Listen(_) | StartError::SingleChannel | StartError::Host(_) => {
-            error.to_string()
-        }
+        StartError::Listen(_)
+        | StartError::SingleChannel
+        | StartError::Tls(_)
+        | StartError::Host(_) => error.to_string(),
     }
 }
 

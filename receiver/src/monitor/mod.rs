@@ -28,6 +28,7 @@ mod destination;
 mod guest;
 mod identity;
 mod incoming;
+mod objects;
 mod settings;
 mod shutdown;
 
@@ -48,6 +49,7 @@ use crate::status::Status;
 pub use channels::ChannelsDefault;
 pub use compression::CompressionDefault;
 pub use destination::{AllowPeer, Destination, Endings, MonitorConfig};
+pub use objects::TlsDefault;
 pub use shutdown::ShutdownCause;
 
 /// The migration commands of QMP over one receiver, for all monitors.
@@ -101,6 +103,8 @@ impl Handler for Monitor {
             "migrate-incoming" => self.migrate_incoming(session, &arguments)?,
             "migrate-set-capabilities" => self.migrate_set_capabilities(&arguments)?,
             "migrate-set-parameters" => self.migrate_set_parameters(&arguments)?,
+            "object-add" => self.object_add(&arguments)?,
+            "object-del" => self.object_del(&arguments)?,
             "query-status" => return Ok(self.query_status()),
             "query-migrate" => return Ok(self.query_migrate()),
             "query-migrate-capabilities" => return Ok(self.destination.capabilities()),
@@ -133,6 +137,8 @@ static COMMANDS: &[CommandInfo] = &[
         &[ArgumentInfo::required("capabilities", ArgumentKind::Any)],
     ),
     CommandInfo::new("migrate-set-parameters", &[]).open(),
+    CommandInfo::new("object-add", &[]).open(),
+    CommandInfo::new("object-del", &[ArgumentInfo::required("id", ArgumentKind::String)]),
     CommandInfo::new("query-status", &[]),
     CommandInfo::new("query-migrate", &[]),
     CommandInfo::new("query-migrate-capabilities", &[]),

@@ -31,6 +31,9 @@ pub fn query_receiver(migration: &Migration) -> Value {
         "status": snapshot.status.as_str(),
         "error": error.map(|error| json!({"family": error.family.as_str(), "text": error.text})),
         "socket-address": migration.socket_address,
+        "tls": run.tls().map(|tls| json!({
+            "version": tls.version, "cipher-suite": tls.suite, "client": tls.client,
+        })),
         "query-migrate": query_migrate::answer(&snapshot),
         "phases": phases::phases(&snapshot.phases, snapshot.status),
         "live": live(&snapshot),

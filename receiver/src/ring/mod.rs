@@ -55,7 +55,7 @@ struct Slot {
 pub enum Operation {
     /// Header bytes of the channel in this slot.
     Header(usize),
-    /// Pages, or bytes of a payload, of the channel in this slot.
+    /// Pages, or bytes of a payload or of TLS, of the channel in this slot.
     Pages(usize),
     /// Somebody wrote to the wake-up eventfd.
     Wake,
@@ -124,12 +124,12 @@ impl ReaderRing {
         self.slots.len() - 1
     }
 
-    /// Gives a slot its staging memory, [`STAGING_BYTES`], of which only what is
-    /// used gets pages of the host.
-    pub fn give_staging(&mut self, slot: usize) {
+    /// Gives a slot `bytes` of staging memory, of which only what is used gets
+    /// pages of the host.
+    pub fn give_staging(&mut self, slot: usize, bytes: usize) {
         let place = &mut self.slots[slot];
         assert!(!place.pages_in_flight, "the kernel may write the staging memory now");
-        place.staging = vec![0; STAGING_BYTES].into_boxed_slice();
+        place.staging = vec![0; bytes].into_boxed_slice();
     }
 
     /// True once the slot has been given staging memory.
@@ -208,6 +208,18 @@ impl ReaderRing {
         unsafe { self.push_pages(slot, entry, then_header.filter(|_| whole)) };
     }
 
+    /// Receives what there is, any number of bytes, into the slot's staging memory
+    /// from `from` on.
+    pub fn arm_staging(&mut self, slot: usize, from: usize) {
+        let place = &mut self.slots[slot];
+        let room = &mut place.staging[from..];
+        assert!(!room.is_empty(), "a receive of nothing would look like the end");
+        let (buffer, bytes) = (room.as_mut_ptr(), room.len() as u64);
+        let entry = self.staging_entry(slot, buffer, bytes, 0);
+        // SAFETY: see push_pages: no more bytes than the slot's own staging memory has there.
+        unsafe { self.push_pages(slot, entry, None) };
+    }
+
     /// Drops at most `bytes` of pages or payload without a copy, which only TCP can
     /// (tcp(7), `MSG_TRUNC`). Fewer bytes may come.
     ///
@@ -277,6 +289,18 @@ impl ReaderRing {
         let slot = &self.slots[slot];
         assert!(!slot.pages_in_flight, "the kernel may write the staging memory now");
         &slot.staging[..bytes]
+    }
+
+    /// All of a slot's staging memory.
+    pub fn staging_mut(&mut self, slot: usize) -> &mut [u8] {
+        let slot = &mut self.slots[slot];
+        assert!(!slot.pages_in_flight, "the kernel may write the staging memory now");
+        &mut slot.staging
+    }
+
+    /// The socket of the channel in this slot.
+    pub fn socket(&self, slot: usize) -> &OwnedFd {
+        &self.slots[slot].socket
     }
 
     /// True while an operation of this slot is under way.

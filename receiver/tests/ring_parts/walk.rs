@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::place::{Run, advance};
-use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures};
+use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use landfall_receiver::wake::Wake;
 
 use super::Kind;
@@ -89,7 +89,7 @@ pub(crate) fn plainly(socket: OwnedFd, script: &Script, ram: &Ram, kind: Kind) -
 pub(crate) fn attach(ring: &mut ReaderRing, socket: Arc<OwnedFd>, kind: Kind) -> usize {
     let slot = ring.attach(socket, RUNS_MAX);
     if kind.away() == Some(false) {
-        ring.give_staging(slot);
+        ring.give_staging(slot, STAGING_BYTES);
     }
     slot
 }

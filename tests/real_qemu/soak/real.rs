@@ -11,7 +11,7 @@ use super::chance::{Ended, Must};
 use super::receiver::{Listening, Receiver};
 use super::{Done, Run, ram_file};
 use crate::boot_sector::WALKS_AT;
-use crate::case::{self, Extra, Guest};
+use crate::case::{self, Case, Extra, Guest, Tls};
 use crate::destination::Received;
 use crate::machine::MemoryFile;
 use crate::memory_file::{self, PAGE_BYTES};
@@ -26,7 +26,8 @@ pub(super) fn run(
     random: &mut Random,
     receiver: &mut Receiver,
 ) -> Result<Done, String> {
-    let case = case::by_chance(qemu, random);
+    // The one receiver of a soak is told once whether it is under TLS.
+    let case = Case { tls: Tls::Off, ..case::by_chance(qemu, random) };
     let dies_ms = random.one_in(4).then(|| match case.guest {
         Guest::Paused => random.below(600),
         Guest::Running => random.below(3000),

@@ -1,0 +1,203 @@
+//! The directory of QEMU's `tls-creds-x509` (`crypto/tlscredsx509.c`).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, Error, RootCertStore, ServerConfig};
+use thiserror::Error;
+
+use super::priority;
+
+/// The properties of a server's `tls-creds-x509`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct X509Options {
+    /// Where the files are.
+    pub dir: PathBuf,
+    /// Clients must show a certificate of our CA.
+    pub verify_peer: bool,
+    /// Our own certificate is checked when it is loaded.
+    pub sanity_check: bool,
+    /// A GnuTLS priority string; `None` is QEMU's default.
+    pub priority: Option<String>,
+}
+
+impl X509Options {
+    /// The files in `dir`, and QEMU's defaults.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), verify_peer: true, sanity_check: true, priority: None }
+    }
+}
+
+/// Why credentials cannot be used; in QEMU's words where it has the same check.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct CredentialsError(String);
+
+/// Credentials of a server, loaded and checked.
+#[derive(Clone)]
+pub struct X509Credentials(Arc<ServerConfig>);
+
+impl X509Credentials {
+    /// Loads `ca-cert.pem`, `ca-crl.pem` if there is one, `server-cert.pem` and
+    /// `server-key.pem`. `dh-params.pem` is not needed: keys are exchanged by
+    /// elliptic curves.
+    ///
+    /// # Errors
+    /// A file is missing or of no use, or the priority string asks for what is
+    /// not offered.
+    pub fn load(options: &X509Options) -> Result<Self, CredentialsError> {
+        let file = |name: &str| options.dir.join(name);
+        let (ca_path, cert_path, key_path) =
+            (file("ca-cert.pem"), file("server-cert.pem"), file("server-key.pem"));
+        let crl_path = file("ca-crl.pem");
+        for path in [&ca_path, &cert_path, &key_path] {
+            accessible(path)?;
+        }
+        let choice = priority::parse(options.priority.as_deref()).map_err(CredentialsError)?;
+        let roots = Arc::new(roots(&ca_path)?);
+        let chain = certificates(&cert_path)
+            .ok_or_else(|| refused("Unable to import certificate", &cert_path))?;
+        let provider = Arc::new(choice.provider);
+        if options.sanity_check {
+            check_own(&chain, &roots, &cert_path, &ca_path, &provider)?;
+        }
+        let key =
+            private_key(&key_path).map_err(|why| unusable_pair(&cert_path, &key_path, &why))?;
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&choice.versions)
+            .map_err(|error| CredentialsError(error.to_string()))?;
+        let config = if options.verify_peer {
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            if crl_path.exists() {
+                verifier = verifier
+                    .with_crls(revocations(&crl_path)?)
+                    .allow_unknown_revocation_status()
+                    .enforce_revocation_expiration();
+            }
+            let verifier = verifier.build().map_err(|error| CredentialsError(error.to_string()))?;
+            config.with_client_cert_verifier(verifier)
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config
+            .with_single_cert(chain, key)
+            .map_err(|error| unusable_pair(&cert_path, &key_path, &error))?;
+        // A source connects once: nothing is ever resumed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for X509Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("X509Credentials")
+    }
+}
+
+fn refused(what: &str, path: &Path) -> CredentialsError {
+    CredentialsError(format!("{what} {}", path.display()))
+}
+
+fn unusable_pair(cert: &Path, key: &Path, why: &dyn fmt::Display) -> CredentialsError {
+    let (cert, key) = (cert.display(), key.display());
+    CredentialsError(format!("Cannot load certificate '{cert}' & key '{key}': {why}"))
+}
+
+fn accessible(path: &Path) -> Result<(), CredentialsError> {
+    let access = nix::unistd::access(path, nix::unistd::AccessFlags::R_OK);
+    access.map_err(|error| {
+        CredentialsError(format!(
+            "Unable to access credentials {}: {}",
+            path.display(),
+            error.desc()
+        ))
+    })
+}
+
+/// All certificates of a file; `None` if there are none, or one is damaged.
+fn certificates(path: &Path) -> Option<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).ok()?.collect::<Result<Vec<_>, _>>().ok()?;
+    Some(read).filter(|certificates| !certificates.is_empty())
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, CredentialsError> {
+    let wrong = || refused("Unable to import CA certificate list", path);
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path).ok_or_else(wrong)? {
+        roots.add(certificate).map_err(|_| wrong())?;
+    }
+    Ok(roots)
+}
+
+fn revocations(
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialsError> {
+    CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|_| refused("Unable to load CRL", path))
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.contains("ENCRYPTED") {
+            return "encrypted private keys are not supported: decrypt it".to_owned();
+        }
+        error.to_string()
+    })
+}
+
+/// What QEMU checks of its own certificate. A purpose other than that of a server
+/// it only notes.
+fn check_own(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    cert_path: &Path,
+    ca_path: &Path,
+    provider: &rustls::crypto::CryptoProvider,
+) -> Result<(), CredentialsError> {
+    let (path, ca) = (cert_path.display(), ca_path.display());
+    let (own, intermediates) = chain.split_first().expect("a chain has a certificate");
+    let algorithms = provider.signature_verification_algorithms.all;
+    let checked = ParsedCertificate::try_from(own).and_then(|own| {
+        let now = UnixTime::now();
+        verify_server_cert_signed_by_trust_anchor(&own, roots, intermediates, now, algorithms)
+    });
+    let why = match checked {
+        Ok(()) => return Ok(()),
+        Err(Error::InvalidCertificate(why)) => why,
+        Err(other) => return Err(CredentialsError(format!("{path}: {other}"))),
+    };
+    Err(CredentialsError(match why {
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            return Ok(());
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("The certificate {path} has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("The certificate {path} is not yet active")
+        }
+        CertificateError::UnknownIssuer => format!(
+            "Our own certificate {path} failed validation against {ca}: The certificate hasn't \
+             got a known issuer"
+        ),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            format!(
+                "The certificate {path} basic constraints show a CA, but we need one for a server"
+            )
+        }
+        other => format!("Our own certificate {path} failed validation against {ca}: {other}"),
+    }))
+}
