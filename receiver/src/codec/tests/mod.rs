@@ -25,9 +25,7 @@ impl Bed {
         let request = BlockRequest { name: BlockName::parse(b"mem").unwrap(), bytes: 64 * PAGE };
         let ram = pool.carve(&[request], 4096, &|_, _| {}).unwrap();
         ram[0].lend(0..64);
-        let staging = Staging::new(STAGING_MAX_DEFAULT);
-        let decoder = Decoder::new(compression, PageBytes::DEFAULT, &staging).unwrap();
-        Self { ram, decoder }
+        Self { ram, decoder: decoder(compression) }
     }
 
     /// Decodes one packet, `cut` bytes at a time.
@@ -51,6 +49,12 @@ impl Bed {
         }
         content
     }
+}
+
+/// A decoder that has seen nothing.
+fn decoder(compression: Compression) -> Decoder {
+    let staging = Staging::new(STAGING_MAX_DEFAULT);
+    Decoder::new(compression, PageBytes::DEFAULT, &staging).unwrap()
 }
 
 fn run(page: u64, pages: u64) -> Run {
@@ -101,7 +105,11 @@ fn a_payload_cut_short_lengthened_or_of_another_size_is_refused() {
         let payload = |pages| Encoder::new(compression).packet(pages);
         let label = compression.as_str();
         let (two, three) = (pages(5, 2), pages(5, 3));
-        let refused = |bytes: &[u8]| Bed::new(compression).packet(bytes, &[run(0, 2)], usize::MAX);
+        let mut bed = Bed::new(compression);
+        let mut refused = |bytes: &[u8]| {
+            bed.decoder = decoder(compression);
+            bed.packet(bytes, &[run(0, 2)], usize::MAX)
+        };
         let whole = payload(&two);
         assert_eq!(refused(&whole), Ok(()), "{label}");
         // Zlib's ends with a block's end and a flush, which hold no page.
