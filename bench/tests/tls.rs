@@ -1,0 +1,220 @@
+//! Synthetic sources under TLS into a receiver over real sockets, and those that
+//! it must not let in.
+
+#[path = "../../tests/real_qemu/certificates.rs"]
+mod certificates;
+#[path = "faults_parts/host.rs"]
+mod host;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use landfall_bench::encode::compressed::Compression;
+use landfall_bench::script::Stream;
+use landfall_bench::send::{
+    ClientTls, Cut, End, Fault, Outcome, Progress, SendOptions, Target, TlsVersion, send,
+};
+use landfall_bench::{Plan, Version};
+use landfall_receiver::error::Family;
+use landfall_receiver::listen::Address;
+use landfall_receiver::receiver::{Incoming, Migration, Receiver};
+use landfall_receiver::tls::{Authz, TlsServer, X509Credentials, X509Options};
+
+use certificates::{Authority, CLIENT_NAME, Whose};
+use host::{failed, is_whole, plan, receiver};
+
+/// A run under TLS that waits for its source, and where.
+fn listen(receiver: &Receiver, dir: &Path, channels: Option<u8>) -> (Arc<Migration>, u16) {
+    let credentials = X509Credentials::load(&X509Options::new(dir)).expect("credentials");
+    let authz = Authz::Simple { identity: CLIENT_NAME.into() };
+    let tls = Some(TlsServer::new(&credentials, Some(authz)));
+    let incoming = Incoming { channels, tls, ..Incoming::default() };
+    let address = Address::parse("tcp:127.0.0.1:0").expect("an address");
+    let migration = receiver.start(&[address], incoming, &mut |_| None).expect("it listens");
+    let port = migration.socket_address[0]["port"].as_str().expect("a port");
+    let port = port.parse().expect("a number");
+    (migration, port)
+}
+
+/// Sends `plan` with the certificates in `dir`.
+fn run(
+    plan: &Plan,
+    port: u16,
+    dir: Option<&Path>,
+    version: Option<TlsVersion>,
+    faults: Vec<Fault>,
+) -> Outcome {
+    let target = Target::Tcp { host: "127.0.0.1".to_owned(), port };
+    let tls = dir.map(|dir| ClientTls::load(dir, "127.0.0.1", version).expect("credentials"));
+    let reply_timeout = Some(Duration::from_secs(60));
+    let options = SendOptions { reply_timeout, faults, tls, ..Default::default() };
+    send(plan, &target, &options, &Progress::new())
+}
+
+#[test]
+fn every_form_arrives_whole_under_both_versions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let receiver = receiver(Duration::from_secs(20));
+    for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        for (channels, compression, binary, machine) in [
+            (0, Compression::None, Version::new(10, 0), "pc-q35-10.0"),
+            (1, Compression::None, Version::new(7, 2), "pc-q35-7.2"),
+            (4, Compression::None, Version::new(10, 0), "pc-q35-10.0"),
+            (4, Compression::Zstd, Version::new(10, 0), "pc-q35-10.0"),
+            (3, Compression::Zlib, Version::new(7, 2), "pc-q35-7.2"),
+        ] {
+            let label = format!("{version:?}, {channels} channels, {compression:?}, {machine}");
+            let plan = plan(12, channels, |config| {
+                config.speak_as(binary, machine).expect("a machine");
+                config.compression = compression;
+            });
+            for derived in [false, true] {
+                let count = (!derived).then_some(channels);
+                let (migration, port) = listen(&receiver, dir.path(), count);
+                let outcome = run(&plan, port, Some(dir.path()), Some(version), vec![]);
+                is_whole(&plan, &migration, &outcome, &label);
+                let agreed = migration.run.tls().expect("it is under TLS").clone();
+                let wanted = if version == TlsVersion::V1_2 { "TLSv1.2" } else { "TLSv1.3" };
+                assert_eq!(agreed.version, wanted, "{label}");
+                assert_eq!(agreed.client.as_deref(), Some(CLIENT_NAME), "{label}");
+                assert_eq!(migration.run.strays.load(Relaxed), 0, "{label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_must_not_come_in_stays_outside_and_the_source_is_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let ours = Authority::new("ours");
+    ours.write_all(&at("server"));
+    let wrong = Authority::new("wrong");
+    ours.write_ca(&at("stranger"));
+    wrong.write(&at("stranger"), Whose::Client);
+    ours.write_ca(&at("expired"));
+    ours.write(&at("expired"), Whose::ExpiredClient);
+    ours.write_ca(&at("nobody"));
+    wrong.write_all(&at("other"));
+    let receiver = receiver(Duration::from_millis(1500));
+    let plan = plan(4, 2, |_| {});
+    let (migration, port) = listen(&receiver, &at("server"), Some(2));
+    let strays = |wanted: u64, label: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while migration.run.strays.load(Relaxed) < wanted {
+            assert!(Instant::now() < deadline, "{label} is still there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(migration.run.strays.load(Relaxed), wanted, "{label}");
+        assert_eq!(migration.run.error(), None, "{label}");
+    };
+    let mut count = 0;
+    for who in ["stranger", "expired", "nobody", "other"] {
+        let outcome = run(&plan, port, Some(&at(who)), None, vec![]);
+        assert!(
+            matches!(outcome.end, End::ConnectionLost { .. } | End::Unanswered),
+            "{who}: {outcome:?}"
+        );
+        count += 1;
+        strays(count, who);
+    }
+    for (what, bytes) in [
+        ("a source without TLS", &b"QEVM\0\0\0\x03\x07\0\0\0\x0b"[..]),
+        ("a web browser", b"GET / HTTP/1.1\r\n\r\n"),
+        ("a hello that is none", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"),
+        ("an alert at once", b"\x15\x03\x01\x00\x02\x02\x28"),
+    ] {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        socket.write_all(bytes).expect("it is taken");
+        count += 1;
+        strays(count, what);
+        // The alert may come first, then the end.
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest);
+    }
+    // One falls silent in the middle of its hello, one says nothing, one goes.
+    let mut half = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("it is taken");
+    let silent = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    drop(TcpStream::connect(("127.0.0.1", port)).expect("it listens"));
+    strays(count + 1, "who went at once");
+    let outcome = run(&plan, port, Some(&at("server")), None, vec![]);
+    is_whole(&plan, &migration, &outcome, "beside who is silent");
+    drop((half, silent));
+}
+
+#[test]
+fn who_falls_silent_in_its_handshake_is_let_go_after_the_stall_timeout() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let receiver = receiver(Duration::from_millis(300));
+    let (migration, port) = listen(&receiver, dir.path(), Some(0));
+    let mut half = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("it is taken");
+    half.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let mut rest = Vec::new();
+    half.read_to_end(&mut rest).expect("it is closed");
+    assert_eq!(migration.run.strays.load(Relaxed), 1);
+    let plan = plan(1, 0, |_| {});
+    let outcome = run(&plan, port, Some(dir.path()), None, vec![]);
+    is_whole(&plan, &migration, &outcome, "the source");
+}
+
+#[test]
+fn a_channel_that_ends_inside_a_packet_fails_the_run_and_the_next_completes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let receiver = receiver(Duration::from_secs(20));
+    for (what, stream, how) in [
+        ("a channel closes", Stream::Channel(1), Cut::Close),
+        ("a channel is reset", Stream::Channel(1), Cut::Reset),
+        ("main closes", Stream::Main, Cut::Close),
+    ] {
+        let plan = plan(12, 2, |_| {});
+        let (migration, port) = listen(&receiver, dir.path(), Some(2));
+        let after_bytes = if stream == Stream::Main { 500 } else { 700_000 };
+        let faults = vec![Fault::Cut { stream, after_bytes, how }];
+        let _ = run(&plan, port, Some(dir.path()), None, faults);
+        let error = failed(&migration, what);
+        assert_eq!(error.family, Family::Misbehaved, "{what}: {error}");
+        drop(migration);
+        let (next, port) = listen(&receiver, dir.path(), Some(2));
+        let outcome = run(&plan, port, Some(dir.path()), None, vec![]);
+        is_whole(&plan, &next, &outcome, &format!("the run after {what}"));
+    }
+}
+
+#[test]
+fn a_source_without_tls_is_told_apart_from_one_with_it() {
+    let receiver = receiver(Duration::from_secs(20));
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let plan = plan(1, 1, |_| {});
+    let (migration, port) = host::listen(&receiver, Some(1));
+    let outcome = run(&plan, port, Some(dir.path()), None, vec![]);
+    assert!(matches!(outcome.end, End::ConnectionLost { .. }), "{outcome:?}");
+    assert_eq!(migration.run.strays.load(Relaxed), 1);
+    let outcome = run(&plan, port, None, None, vec![]);
+    is_whole(&plan, &migration, &outcome, "in the clear");
+    assert_eq!(migration.run.tls(), None);
+}
+
+#[test]
+fn all_channels_that_there_can_be_make_their_handshakes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let receiver = receiver(Duration::from_secs(60));
+    let plan = plan(16, 255, |config| config.rounds = 2);
+    let (migration, port) = listen(&receiver, dir.path(), Some(255));
+    let outcome = run(&plan, port, Some(dir.path()), None, vec![]);
+    is_whole(&plan, &migration, &outcome, "255 channels");
+    let phases = migration.run.phases();
+    let connected_ms =
+        phases.connected.unwrap_or(0).saturating_sub(phases.listen.unwrap_or(0)) / 1_000_000;
+    println!("255 channels under TLS were connected {connected_ms} ms after listening");
+}
