@@ -191,7 +191,7 @@ const SECONDS_A_RUN: u64 = 2;
 /// One of so many runs derives its channel count: the first, as it is over with
 /// that once multifd was named.
 const DERIVED_SHARE: u64 = 5;
-/// Sources that may fail to send a store of their guest: one, and one of so many.
+/// Real sources that may fail to send a store of their guest: one, and one of so many.
 const UNSENT_SHARE: u64 = 100;
 /// From here on a timeout or two do not matter.
 const LONG: Duration = Duration::from_secs(600);

@@ -73,7 +73,7 @@ pub(super) fn run(
     };
     let unsent = match verdict {
         Ok(()) => None,
-        Err(error) if case.guest == Guest::Running => {
+        Err(error) if qemu == "7.2" && case.guest == Guest::Running => {
             let store = unsent_store(&memory, &end.report, receiver).map_err(with_case)?;
             Some(store.ok_or_else(|| with_case(error))?)
         }
@@ -101,15 +101,15 @@ fn compare(memory: &[MemoryFile], report: &Value, receiver: &Receiver) -> Result
     }
 }
 
-/// Where the one place is in which memory differs, if that may be the source's
-/// doing.
+/// Where the one place is in which memory differs, if that may be the doing of
+/// QEMU 7.2.
 ///
-/// A QEMU whose guest runs under TCG may clear a page's dirty bit just when the
-/// guest is between marking the page and writing to it: what it then writes is
-/// never sent, and if it is the guest's last word there, it shows. QEMU knows of
-/// that race and narrowed it (`softmmu/physmem.c`, `tcg_log_global_after_sync`).
-/// A single store of the BIOS to low memory is let pass, and counted; none of the
-/// guest itself is, and no second place.
+/// Its stream may lack what its guest wrote in the moments before it stopped:
+/// seen with 7.2.22 under TCG in what it writes to a file (`exec:`), nearly
+/// always if the guest is interrupted 4000 times a second, and never with 10.0.
+/// With 18 ticks a second it is one run in a hundred, and then what shows is a
+/// variable of the BIOS. A single store of the BIOS to low memory is let pass, and
+/// counted; none of the guest itself is, and no second place.
 fn unsent_store(
     memory: &[MemoryFile],
     report: &Value,
