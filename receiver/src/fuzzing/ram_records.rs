@@ -52,7 +52,7 @@ pub fn ram_records_seeds() -> Vec<Vec<u8>> {
         [&pages[..], xbzrle, &compressed].concat(),
         [&flushes[..], &mem, flushes].concat(),
         // A page behind the block's end, on the quick path; a byte behind the zlib stream.
-        b"\0\0\0\0\0\0\0\x08\x01a\x07\0\0\0\0\0\0\x10\x28\x05".to_vec(),
+        b"\0\0\0\0\0\0\0\x08\x01a\x07\0\0\0\0\0\0\x10\x22\0".to_vec(),
         [&mem[..], b"\0\0\0\0\0\0\x11\x20\0\0\0\x1b", deflated, b"\0"].concat(),
         // Up to the last byte of a page, one byte further, and a second run of nothing.
         b"\0\0\0\0\0\0\0\x40\x03mem\x01\0\x04\xff\x1f\x01\x09".to_vec(),
