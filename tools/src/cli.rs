@@ -436,6 +436,13 @@ pub(crate) struct CompareArguments {
     /// The QEMU at both ends; without it the synthetic source, and no QEMU as destination
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) qemu: Option<PathBuf>,
+    /// Send this recording in place of a scenario; --ram is the recorded guest's, and --qemu only
+    /// a destination then
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "channels"])]
+    pub(crate) recording: Option<PathBuf>,
+    /// Certificates of both ends for the scenario tls: the files of QEMU's tls-creds-x509
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls_creds: Option<PathBuf>,
     /// Where the guest's memory lies meanwhile: best a tmpfs
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub(crate) scratch: PathBuf,

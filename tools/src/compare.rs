@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table};
 use landfall_bench::compare::{
     Comparison, Contender, Cost, Outcome, Ratio, SCENARIOS, Scenario, Series, compare, run_ceiling,
 };
+use landfall_bench::recording::{ChannelKind, RecordedChannel, Recording};
 use serde_json::{Value, json};
 
 use crate::cli::{CeilingArguments, CompareArguments};
@@ -26,13 +27,18 @@ pub(crate) fn run(arguments: &CompareArguments, quiet: bool) -> Result<Exit, Fai
         .map_err(|error| Failure::host(format!("{}: {error}", scratch.display())))?;
     let scratch = Scratch(scratch);
     let mut results = Vec::new();
-    for scenario in scenarios(arguments) {
+    for scenario in scenarios(arguments)? {
+        if scenario.is_tls && arguments.tls_creds.is_none() {
+            return Err(Failure::usage("the scenario tls needs certificates: --tls-creds DIR"));
+        }
         let comparison = Comparison {
             scenario,
             ram_bytes: arguments.ram.next_multiple_of(RAM_STEP),
             pairs: arguments.pairs,
             landfall: landfall.clone(),
             qemu: arguments.qemu.clone(),
+            recording: arguments.recording.clone(),
+            tls_creds: arguments.tls_creds.clone(),
             scratch: scratch.0.clone(),
         };
         let mut tell = |contender: Contender, cost: &Cost| {
@@ -80,16 +86,19 @@ impl Drop for Scratch {
     }
 }
 
-fn scenarios(arguments: &CompareArguments) -> Vec<Scenario> {
+fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failure> {
+    if let Some(directory) = &arguments.recording {
+        let recording = Recording::open(directory).map_err(Failure::usage)?;
+        let is_channel = |channel: &&RecordedChannel| channel.kind == ChannelKind::Multifd;
+        let channels = recording.channels().iter().filter(is_channel).count();
+        let channels = u8::try_from(channels).map_err(Failure::usage)?;
+        return Ok(vec![Scenario::recorded(channels)]);
+    }
     let asked = &arguments.scenario;
     let asked = if asked.is_empty() { vec![&SCENARIOS[0]] } else { asked.clone() };
-    asked
-        .into_iter()
-        .map(|scenario| Scenario {
-            channels: arguments.channels.unwrap_or(scenario.channels),
-            ..scenario.clone()
-        })
-        .collect()
+    let channels = |scenario: &Scenario| arguments.channels.unwrap_or(scenario.channels);
+    let asked = asked.into_iter();
+    Ok(asked.map(|one| Scenario { channels: channels(one), ..one.clone() }).collect())
 }
 
 fn heading(comparison: &Comparison) -> String {

@@ -13,7 +13,7 @@ use super::{
     Comparison, Contender,
     process::{Cpu, Process, wait_for},
     qmp::Qmp,
-    source::{MACHINE, Source, set_capabilities},
+    source::{MACHINE, Source, add_credentials, set_capabilities},
 };
 
 /// A destination that listens.
@@ -140,6 +140,7 @@ impl Destination {
         let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
         set_capabilities(&mut qmp, &scenario.capabilities())?;
+        add_credentials(&mut qmp, comparison, "server")?;
         qmp.command("migrate-set-parameters", scenario.parameters().into())?;
         qmp.command("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }))?;
         let uri = wait_for("address", RUN_LIMIT, || {

@@ -41,6 +41,11 @@ pub struct Comparison {
     pub landfall: PathBuf,
     /// The QEMU at both ends; without one, the synthetic source and no QEMU as destination.
     pub qemu: Option<PathBuf>,
+    /// A recording in place of a source; `scenario` is [`Scenario::recorded`] then, and QEMU's
+    /// destination must have the recorded guest's shape: q35 and nothing else.
+    pub recording: Option<PathBuf>,
+    /// A directory with the files of QEMU's `tls-creds-x509`, for both ends.
+    pub tls_creds: Option<PathBuf>,
     /// Where the guest's memory lies and sockets are made: best a tmpfs.
     pub scratch: PathBuf,
 }
@@ -167,7 +172,7 @@ pub fn compare(
     let contenders = comparison.contenders();
     let memory = comparison.scratch.join("source.memory");
     let failed = |contender| move |reason| CompareError { contender, reason };
-    if comparison.qemu.is_some() {
+    if comparison.qemu.is_some() && comparison.recording.is_none() {
         comparison
             .scenario
             .content

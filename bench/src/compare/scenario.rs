@@ -21,6 +21,8 @@ pub struct Scenario {
     pub zero_page_detection: Option<&'static str>,
     /// `multifd-compression` of both ends.
     pub compression: Option<&'static str>,
+    /// Every connection is under TLS, with the certificates of [`super::Comparison::tls_creds`].
+    pub is_tls: bool,
     /// A receiver that looks at nothing could receive it: the ceiling is run too.
     pub has_ceiling: bool,
     /// Nobody's memory is there before: what starting up costs belongs to it.
@@ -28,6 +30,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// What a recording of `channels` channels holds, whatever it is: sent by the replayer.
+    #[must_use]
+    pub fn recorded(channels: u8) -> Self {
+        let about = "a migration that was recorded";
+        Self { name: "recording", about, channels, has_ceiling: false, ..BASE }
+    }
+
     /// The scenario of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -62,6 +71,7 @@ const BASE: Scenario = Scenario {
     content: RANDOM,
     zero_page_detection: None,
     compression: None,
+    is_tls: false,
     has_ceiling: true,
     is_default_memory: false,
 };
@@ -120,6 +130,13 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "the same with half of the pages zero, so that pages do not adjoin",
         content: Content { kind: Kind::QuarterRandom, zero_percent: 50 },
         compression: Some("zstd"),
+        has_ceiling: false,
+        ..BASE
+    },
+    Scenario {
+        name: "tls",
+        about: "pages that do not compress under TLS, certificates on both sides",
+        is_tls: true,
         has_ceiling: false,
         ..BASE
     },

@@ -10,14 +10,15 @@ use super::{Comparison, process::Process, qmp::Qmp};
 pub(super) enum Source<'a> {
     /// A stopped guest with its memory in a file.
     Qemu { process: Process, qmp: Qmp },
-    /// `landfall send`, started with the order.
-    Synthetic { comparison: &'a Comparison, process: Option<Process> },
+    /// `landfall send`, or `landfall replay`, started with the order.
+    Landfall { comparison: &'a Comparison, process: Option<Process> },
 }
 
 impl<'a> Source<'a> {
     pub(super) fn start(comparison: &'a Comparison, memory: &Path) -> Result<Self, String> {
-        let Some(qemu) = &comparison.qemu else {
-            return Ok(Self::Synthetic { comparison, process: None });
+        let qemu = comparison.qemu.as_ref().filter(|_| comparison.recording.is_none());
+        let Some(qemu) = qemu else {
+            return Ok(Self::Landfall { comparison, process: None });
         };
         let bytes = comparison.ram_bytes;
         let socket = comparison.scratch.join("source.qmp");
@@ -34,6 +35,7 @@ impl<'a> Source<'a> {
         let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
         set_capabilities(&mut qmp, &scenario.capabilities())?;
+        add_credentials(&mut qmp, comparison, "client")?;
         let mut parameters = scenario.parameters();
         // A stopped guest has no other reason to be slow.
         parameters.insert("max-bandwidth".to_owned(), json!(1u64 << 40));
@@ -48,8 +50,15 @@ impl<'a> Source<'a> {
     pub(super) fn migrate(&mut self, uri: &str) -> Result<(), String> {
         match self {
             Self::Qemu { qmp, .. } => qmp.command("migrate", json!({ "uri": uri })).map(drop),
-            Self::Synthetic { comparison, process } => {
+            Self::Landfall { comparison, process } => {
                 let scenario = &comparison.scenario;
+                let log = comparison.scratch.join("source.log");
+                if let Some(recording) = &comparison.recording {
+                    let recording = recording.display().to_string();
+                    let arguments = ["replay", &recording, uri, "--quiet"];
+                    *process = Some(Process::start(&comparison.landfall, arguments, log)?);
+                    return Ok(());
+                }
                 let mut arguments = vec!["send".to_owned(), uri.to_owned(), "--quiet".to_owned()];
                 let options = [
                     ("--ram", comparison.ram_bytes.to_string()),
@@ -63,7 +72,6 @@ impl<'a> Source<'a> {
                 arguments
                     .extend(options.into_iter().flat_map(|(name, value)| [name.into(), value]));
                 arguments.push("--no-return-path".to_owned());
-                let log = comparison.scratch.join("source.log");
                 *process = Some(Process::start(&comparison.landfall, arguments, log)?);
                 Ok(())
             }
@@ -73,10 +81,10 @@ impl<'a> Source<'a> {
     /// CPU seconds so far.
     pub(super) fn cpu_s(&self) -> Result<f64, String> {
         match self {
-            Self::Qemu { process, .. } | Self::Synthetic { process: Some(process), .. } => {
+            Self::Qemu { process, .. } | Self::Landfall { process: Some(process), .. } => {
                 process.cpu().map(|cpu| cpu.total_s)
             }
-            Self::Synthetic { process: None, .. } => Ok(0.0),
+            Self::Landfall { process: None, .. } => Ok(0.0),
         }
     }
 
@@ -90,7 +98,7 @@ impl<'a> Source<'a> {
                 }
                 Ok(())
             }
-            Self::Synthetic { process, .. } => {
+            Self::Landfall { process, .. } => {
                 process.as_mut().map_or(Ok(()), |process| process.has_ended().map(drop))
             }
         }
@@ -102,6 +110,25 @@ pub(super) fn set_capabilities(qmp: &mut Qmp, names: &[&str]) -> Result<(), Stri
     let all: Vec<_> =
         names.iter().map(|name| json!({ "capability": name, "state": true })).collect();
     qmp.command("migrate-set-capabilities", json!({ "capabilities": all })).map(drop)
+}
+
+/// Gives one end its certificates, if the scenario is under TLS.
+pub(super) fn add_credentials(
+    qmp: &mut Qmp,
+    comparison: &Comparison,
+    endpoint: &str,
+) -> Result<(), String> {
+    if !comparison.scenario.is_tls {
+        return Ok(());
+    }
+    let Some(directory) = &comparison.tls_creds else {
+        return Err("no certificates: --tls-creds DIR".to_owned());
+    };
+    let object = json!({
+        "qom-type": "tls-creds-x509", "id": "tls0", "endpoint": endpoint, "dir": directory,
+    });
+    qmp.command("object-add", object)?;
+    qmp.command("migrate-set-parameters", json!({ "tls-creds": "tls0" })).map(drop)
 }
 
 /// A machine with memory and nothing else, for both ends.
