@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`config`] says what a migration is, [`guest`] what its pages hold, [`script`] in
 //! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
-//! sockets, [`mod@verify`] checks what arrived against the seed.
+//! sockets, [`saved`] into a file, [`mod@verify`] checks what arrived against the seed.
 //!
 //! [`recording`] keeps what a real source sent, and sends it again.
 //!
@@ -23,6 +23,7 @@ mod hash;
 mod image;
 pub mod plan;
 pub mod recording;
+pub mod saved;
 pub mod script;
 pub mod send;
 pub mod sent;

@@ -36,14 +36,16 @@ impl Bitmap {
         self.words()[word_of(bit)].load(Relaxed) & mask_of(bit) != 0
     }
 
-    /// Sets all bits of a range; words that have them already are only read.
-    pub(crate) fn set_range(&self, range: Range<u64>) {
+    /// Sets all bits of a range and says how many of them were not set before; words that have
+    /// them already are only read.
+    pub(crate) fn set_range(&self, range: Range<u64>) -> u64 {
+        let mut newly_set = 0;
         for (index, mask) in self.masks(range) {
-            let word = &self.words()[index];
-            if word.load(Relaxed) & mask != mask {
-                word.fetch_or(mask, Relaxed);
+            if self.words()[index].load(Relaxed) & mask != mask {
+                newly_set += self.or(index, mask);
             }
         }
+        newly_set
     }
 
     /// Sets the bits named, in any order, and says how many of them were not set before.
@@ -218,8 +220,10 @@ mod tests {
         if random.below(2) == 0 {
             let start = random.below(bits + 1);
             let end = start + random.below(bits - start + 1);
-            bitmap.set_range(start..end);
-            model[start as usize..end as usize].fill(true);
+            let named = &mut model[start as usize..end as usize];
+            let expected = named.iter().filter(|set| !**set).count() as u64;
+            assert_eq!(bitmap.set_range(start..end), expected);
+            named.fill(true);
         } else {
             let named: Vec<u64> = (0..random.below(30)).map(|_| random.below(bits)).collect();
             let mut expected = 0;

@@ -1,5 +1,6 @@
 //! A RAM block: the page path.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -127,6 +128,29 @@ impl RamBlock {
     #[inline]
     pub fn mark_received(&self, pages: impl Iterator<Item = u64>) -> u64 {
         self.received.set_each(pages)
+    }
+
+    /// As [`Self::mark_received`], for all pages of a range: one step for 64 of them.
+    ///
+    /// # Panics
+    /// If a page is outside the block: our own bug.
+    pub fn mark_received_range(&self, pages: Range<u64>) -> u64 {
+        self.received.set_range(pages)
+    }
+
+    /// As [`Self::announce_zero`], for all pages of a range; says how many had to be cleared. Pages
+    /// that were never written cost a 64th of a look.
+    ///
+    /// # Panics
+    /// If a page is outside the block: our own bug.
+    pub fn announce_zero_range(&self, pages: Range<u64>) -> u64 {
+        let mut cleared = 0;
+        let Ok(()) = self.written.for_each_run(pages, |run| {
+            let was_cleared = |&page: &u64| self.announce_zero(page) == ZeroOutcome::Cleared;
+            cleared += run.filter(was_cleared).count() as u64;
+            Ok::<_, Infallible>(())
+        });
+        cleared
     }
 
     /// Makes a page zero, storing only if it is not. Does not mark it received.
@@ -313,6 +337,21 @@ mod tests {
         assert_eq!(block.received_count(), 5);
         assert!(block.is_received(70) && !block.is_received(4));
         assert!(!block.is_written(70), "received is not written");
+    }
+
+    #[test]
+    fn a_range_is_as_its_pages_one_by_one() {
+        let blocks = one_block();
+        let block = &blocks[0];
+        block.lend(10..14);
+        block.write(10 * 4096, &[1; 4096]);
+        block.write(13 * 4096, &[1; 4096]);
+        assert_eq!(block.announce_zero_range(0..13), 1, "11 and 12 were zero");
+        assert!(block.is_zero(10) && !block.is_zero(13), "13 is behind the range");
+        assert_eq!(block.announce_zero_range(13..100), 1);
+        assert_eq!(block.mark_received_range(60..70), 10);
+        assert_eq!(block.mark_received_range(65..75), 5);
+        assert_eq!(block.received_count(), 15);
     }
 
     #[test]

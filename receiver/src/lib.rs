@@ -18,6 +18,7 @@ pub mod fuzzing;
 pub mod hung_up;
 pub mod listen;
 pub mod main_stream;
+pub mod mapped_ram;
 pub mod migration;
 pub mod monitor;
 pub mod nic_node;

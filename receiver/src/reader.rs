@@ -13,6 +13,7 @@ use nix::sys::time::TimeValLike;
 use crate::channel::{Channel, ChannelId, Tally, Want};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
+use crate::mapped_ram::Load;
 use crate::ring::{Completion, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
@@ -26,6 +27,8 @@ use crate::wire::PageBytes;
 pub enum Order {
     /// Receive this channel.
     Attach(Attach),
+    /// Read a part of a file's pages.
+    Load(Arc<Load>),
     /// Let go of everything and report.
     Stop,
 }
@@ -141,9 +144,12 @@ fn cpu_use_of(who: UsageWho) -> CpuUse {
 struct Loop<'run> {
     run: &'run Run,
     index: usize,
+    features: RingFeatures,
     ring: ReaderRing,
     inbox: Receiver<Order>,
     channels: Vec<Attached>,
+    /// When it last left `io_uring_enter`.
+    left_ns: u64,
 }
 
 /// A channel with what its reader keeps beside the protocol.
@@ -165,24 +171,25 @@ impl<'run> Loop<'run> {
         inbox: Receiver<Order>,
     ) -> Result<Self, RunError> {
         let ring = ReaderRing::new(features, CHANNELS_MAX, run.reader_wake(index).fd())?;
-        Ok(Self { run, index, ring, inbox, channels: Vec::with_capacity(CHANNELS_MAX) })
+        let channels = Vec::with_capacity(CHANNELS_MAX);
+        Ok(Self { run, index, features, ring, inbox, channels, left_ns: now_ns() })
     }
 
     fn run(&mut self, latencies: &mut Latencies) -> Result<(), RunError> {
         let counters = &self.run.readers[self.index].counters;
         self.ring.arm_wake();
-        let mut left_ns = now_ns();
+        self.left_ns = now_ns();
         loop {
             let entered_ns = now_ns();
             self.ring.wait()?;
             let mut now = now_ns();
             counters.enters.add(1);
-            counters.placing_ns.add(entered_ns - left_ns);
+            counters.placing_ns.add(entered_ns - self.left_ns);
             // Before it has a channel a reader waits for nothing.
             if !self.channels.is_empty() {
                 counters.enter_ns.add(now - entered_ns);
             }
-            left_ns = now;
+            self.left_ns = now;
             while let Some(completion) = self.ring.completion() {
                 counters.completions.add(1);
                 match completion.operation {
@@ -211,6 +218,12 @@ impl<'run> Loop<'run> {
         while let (false, Ok(order)) = (stop, self.inbox.try_recv()) {
             match order {
                 Order::Attach(attach) => self.attach(attach, now, latencies)?,
+                Order::Load(load) => {
+                    // It counts its own time.
+                    load.work(self.run, self.index, self.features)?;
+                    self.left_ns = now_ns();
+                    stop = self.run.is_stopping();
+                }
                 Order::Stop => stop = true,
             }
         }

@@ -18,6 +18,7 @@ use crate::device_packets::DevicePackets;
 use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
 use crate::listen::{Address, ListenError, Listeners};
+use crate::mapped_ram::FileReads;
 use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
 use crate::nic_node::{NearCpus, cpus_near};
 use crate::reader::{CHANNELS_MAX, Reader};
@@ -45,6 +46,8 @@ pub struct ReceiverConfig {
     pub staging_max: u64,
     /// Device state that comes on channels is kept.
     pub keep_device_packets: bool,
+    /// How the pages of a mapped-ram file are read.
+    pub file_reads: FileReads,
     /// `--stall-timeout`.
     pub stall: Duration,
     /// `--idle-timeout`.
@@ -62,6 +65,7 @@ impl Default for ReceiverConfig {
             sink: Sink::Ram,
             staging_max: STAGING_MAX_DEFAULT,
             keep_device_packets: true,
+            file_reads: FileReads::default(),
             stall: Duration::from_secs(60),
             idle: None,
             max_time: None,
@@ -78,6 +82,8 @@ pub struct Incoming {
     pub compression: Option<Compression>,
     /// The capability `switchover-ack`.
     pub switchover_ack: bool,
+    /// The parameter `direct-io`: files are read past the page cache.
+    pub direct_io: bool,
     /// The guest's UUID; channels with another are strays.
     pub uuid: Option<Uuid>,
     /// Who may connect.
@@ -255,20 +261,25 @@ impl Receiver {
         if self.current().is_some_and(|last| last.ended().is_none()) {
             return Err(StartError::Busy);
         }
-        let channels = match incoming.channels {
-            Some(count) => ChannelCount::Configured(count),
-            None => ChannelCount::Derived,
-        };
+        // Of a mapped-ram file multifd only says that it is read in parallel.
+        let is_file = |address: &Address| matches!(address, Address::File { .. });
         if incoming.channels.is_some_and(|count| count > 0)
-            && !addresses.iter().all(Address::multi_channel)
+            && !addresses.iter().all(|address| address.multi_channel() || is_file(address))
         {
             return Err(StartError::SingleChannel);
         }
         let listeners = Listeners::bind(addresses, handed_over)?;
         self.let_go_of_last()?;
+        let channels = match incoming.channels {
+            Some(count) if listeners.multi_channel() => ChannelCount::Configured(count),
+            None if listeners.multi_channel() => ChannelCount::Derived,
+            // What was given is main, and nobody else can come.
+            _ => ChannelCount::Configured(0),
+        };
         let near = cpus_near(&listeners.inet_addresses(), &allowed_cpus());
-        let cpus = self.reader_cpus(incoming.channels, near.as_ref());
         let terms = self.terms(incoming.compression);
+        let parallel = incoming.channels.filter(|&count| count > 0 || listeners.multi_channel());
+        let cpus = self.reader_cpus(parallel, near.as_ref());
         let run = Arc::new(Run::new(*runs + 1, Arrivals::new(incoming.uuid), &cpus, terms)?);
         let readers = cpus
             .iter()
@@ -290,6 +301,10 @@ impl Receiver {
             sink: self.config.sink,
             stall_ns: nanos(self.config.stall),
             max_time_ns: self.config.max_time.map(nanos),
+            file_reads: FileReads {
+                direct_io: self.config.file_reads.direct_io || incoming.direct_io,
+                ..self.config.file_reads
+            },
             switchover_ack: incoming.switchover_ack,
             observer: self.status_observer(&migration),
         };

@@ -64,8 +64,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReceiveArguments {
-    /// tcp:HOST:PORT (several for several NICs), unix:PATH, vsock:CID:PORT, fd:N, or defer, to
-    /// wait for migrate-incoming on QMP
+    /// tcp:HOST:PORT (several for several NICs), unix:PATH, vsock:CID:PORT, fd:N, exec:COMMAND,
+    /// file:PATH[,offset=N], or defer, to wait for migrate-incoming on QMP
     #[arg(required = true, value_name = "URI")]
     pub(crate) uris: Vec<String>,
     /// Multifd channels, 0 for none; without it from QMP, else derived from who connects
@@ -77,6 +77,12 @@ pub(crate) struct ReceiveArguments {
     pub(crate) sink: SinkOption,
     #[command(flatten)]
     pub(crate) host: HostArguments,
+    /// Reads that each reader has under way at once in a mapped-ram file
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) queue_depth: u16,
+    /// Read a mapped-ram file past the page cache (O_DIRECT), where its file system can
+    #[arg(long)]
+    pub(crate) direct_io: bool,
     /// Use a run directory: RAM blocks as files in DIR/ram, with run.json, configuration,
     /// device-state and vmdesc.json
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "dump"])]
@@ -256,7 +262,7 @@ pub(crate) struct SourceArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
-    /// tcp:HOST:PORT or unix:PATH of a destination
+    /// tcp:HOST:PORT or unix:PATH of a destination; with --mapped-ram file:PATH[,offset=N]
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
     /// RAM of the synthetic guest
@@ -281,6 +287,10 @@ pub(crate) struct SendArguments {
     /// Packets of a VFIO device's state on the channels
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) device_packets: u32,
+    /// Save the guest to a file with a place for every page (the capability mapped-ram), sparse,
+    /// in place of sending it
+    #[arg(long, conflicts_with_all = ["pace", "reply_timeout", "background_snapshot", "postcopy_ram", "switchover_ack", "no_footers"])]
+    pub(crate) mapped_ram: bool,
     /// Send a file's pages as the main RAM block instead of content from the seed; its size
     /// replaces --ram
     #[arg(long, value_name = "FILE", conflicts_with = "ram")]

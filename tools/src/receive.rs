@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, Server};
 use landfall_receiver::listen::{Address, Peer};
+use landfall_receiver::mapped_ram::FileReads;
 use landfall_receiver::migration::Sink;
 use landfall_receiver::monitor::{
     AllowPeer, ChannelsDefault, CompressionDefault, Destination, Endings, Monitor, MonitorConfig,
@@ -256,6 +257,10 @@ fn receiver(
         },
         staging_max: arguments.staging_max,
         keep_device_packets: arguments.device_packets == DevicePackets::Keep,
+        file_reads: FileReads {
+            queue_depth: usize::from(arguments.queue_depth),
+            direct_io: arguments.direct_io,
+        },
         stall: arguments.stall_timeout,
         idle: arguments.idle_timeout,
         max_time: arguments.max_time,

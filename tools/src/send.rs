@@ -1,10 +1,16 @@
 //! `landfall send`: the synthetic source.
 
+use std::fs::File;
+use std::io;
+use std::time::Instant;
+
 use landfall_bench::config::{BlockConfig, SourceConfig};
 use landfall_bench::encode::compressed::Compression;
 use landfall_bench::form::{VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
+use landfall_bench::saved;
 use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, send};
+use landfall_receiver::listen::Address;
 
 use crate::cli::{
     ClientTlsArguments, SendArguments, SendCompression, SourceArguments, ZeroPageDetection,
@@ -15,6 +21,9 @@ use crate::stop;
 
 /// Sends a synthetic guest and says how it ended.
 pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
+    if arguments.mapped_ram {
+        return save(arguments, quiet);
+    }
     let plan = Plan::new(shaped(arguments)?).map_err(Failure::usage)?;
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let options = SendOptions {
@@ -51,6 +60,32 @@ fn tls(arguments: &ClientTlsArguments, target: &Target) -> Result<Option<ClientT
         (None, _) => return Err(Failure::usage("the URI has no host: give --tls-hostname")),
     };
     ClientTls::load(creds, hostname, arguments.version).map(Some).map_err(Failure::usage)
+}
+
+/// Saves a synthetic guest to a mapped-ram file.
+fn save(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
+    let mut config = shaped(arguments)?;
+    config.return_path = false;
+    let plan = Plan::new(config).map_err(Failure::usage)?;
+    let Ok(Address::File { path, offset }) = Address::parse(&arguments.uri) else {
+        return Err(Failure::usage("--mapped-ram writes to a file:PATH[,offset=N]"));
+    };
+    let failed = |error: io::Error| Failure::host(format!("{}: {error}", path.display()));
+    let file = File::create(&path).map_err(failed)?;
+    let start = Instant::now();
+    let saved = saved::save(&plan, &file, offset).map_err(failed)?;
+    if !quiet {
+        let bytes = saved.normal * u64::from(plan.config().page_bytes);
+        println!(
+            "{:.2} GiB saved in {:.3} s: {} pages with data, {} zero, in a file of {:.2} GiB",
+            bytes as f64 / GIB,
+            start.elapsed().as_secs_f64(),
+            saved.normal,
+            saved.zero,
+            saved.bytes as f64 / GIB,
+        );
+    }
+    Ok(Exit::Ok)
 }
 
 /// A guest as the options say.

@@ -247,3 +247,24 @@ fn an_image_arrives_as_it_is() {
     let equal = landfall(&["verify", &path("image"), &file]);
     assert_eq!(equal.status.code(), Some(0), "{}", text(&equal.stdout));
 }
+
+#[test]
+fn a_guest_saved_to_a_file_is_received_from_it_and_verified() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    for (more, uri) in [("", "file"), (",offset=65536", "file")] {
+        let uri = format!("{uri}:{}{more}", at("saved"));
+        let saved = send(&uri, &["--mapped-ram"]);
+        assert_eq!(saved.status.code(), Some(0), "{}", text(&saved.stderr));
+        for options in [&[][..], &["--direct-io", "--readers", "2"], &["--queue-depth", "3"]] {
+            let json = at("report.json");
+            let received =
+                landfall(&[&["receive", &uri, "--json", &json, "--digest"], options].concat());
+            assert_eq!(received.status.code(), Some(0), "{}", text(&received.stderr));
+            let report = report(Path::new(&json));
+            assert_eq!(report["pages"]["unique-pages"], report["pages"]["ram-pages"]);
+        }
+    }
+    let unfit = send("tcp:127.0.0.1:1", &["--mapped-ram"]);
+    assert_eq!(unfit.status.code(), Some(2), "{}", text(&unfit.stderr));
+}

@@ -6,6 +6,7 @@
 pub mod bitmaps;
 pub mod compressed;
 pub mod device;
+pub mod mapped_ram;
 pub mod packet;
 pub mod ram;
 pub mod stream;

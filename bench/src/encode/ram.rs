@@ -17,15 +17,24 @@ pub struct BlockEntry<'a> {
 
 /// MEM_SIZE: the sum of all lengths and the list of blocks.
 pub fn mem_size(out: &mut Vec<u8>, blocks: &[BlockEntry<'_>]) {
-    let total: u64 = blocks.iter().map(|block| block.bytes).sum();
-    out.be64(total | MEM_SIZE);
+    total(out, blocks.iter().map(|block| block.bytes).sum());
     for block in blocks {
-        out.counted(block.name);
-        out.be64(block.bytes);
+        block_entry(out, block.name, block.bytes);
         if let Some(bytes) = block.backing_page_bytes {
             out.be64(bytes);
         }
     }
+}
+
+/// The item before the list: the sum of all lengths.
+pub fn total(out: &mut Vec<u8>, bytes: u64) {
+    out.be64(bytes | MEM_SIZE);
+}
+
+/// What every entry of the list begins with.
+pub fn block_entry(out: &mut Vec<u8>, name: &str, bytes: u64) {
+    out.counted(name);
+    out.be64(bytes);
 }
 
 /// A page item's head: its address and flags, and the block's name unless it is the block of the

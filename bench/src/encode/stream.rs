@@ -29,6 +29,15 @@ pub fn configuration_uuid(out: &mut Vec<u8>, uuid: &[u8; 16]) {
     out.extend_from_slice(uuid);
 }
 
+/// `configuration/capabilities`: those that change the stream.
+pub fn configuration_capabilities(out: &mut Vec<u8>, names: &[&str]) {
+    subsection(out, "configuration/capabilities");
+    out.be32(u32::try_from(names.len()).expect("there are few capabilities"));
+    for name in names {
+        out.counted(name);
+    }
+}
+
 /// `configuration/target-page-bits`.
 pub fn configuration_page_bits(out: &mut Vec<u8>, page_bytes: u32) {
     subsection(out, "configuration/target-page-bits");
@@ -208,6 +217,9 @@ mod tests {
         assert_eq!(&uuid[2..20], b"configuration/uuid");
         assert_eq!(uuid[20..24], [0, 0, 0, 1]);
         assert_eq!(uuid[24..], [0xab; 16]);
+        let capabilities = bytes(|out| configuration_capabilities(out, &["mapped-ram"]));
+        let golden = b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0amapped-ram";
+        assert_eq!(capabilities, golden);
         let bits = bytes(|out| configuration_page_bits(out, 65536));
         assert_eq!(bits[bits.len() - 4..], [0, 0, 0, 16]);
     }

@@ -231,6 +231,7 @@ impl<'a> Walk<'a> {
                 }
                 return Ok(Did::Carve(blocks));
             }
+            Event::Seek { .. } => unreachable!("a simulated stream is no file"),
             Event::DeviceTail { appended } => shared.main.device_state_bytes.add(appended as u64),
             Event::EndOfStream(certainty) => {
                 shared.main.device_state_bytes.add(consumed as u64);

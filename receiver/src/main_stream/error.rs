@@ -63,6 +63,25 @@ pub enum StreamFault {
     /// The source closed the connection before the end.
     #[error("the source closed the connection here, before the end of the migration")]
     Truncated,
+    /// The file ends before the stream does.
+    #[error(
+        "the file ends here, before the end of the migration: it was cut off, or its save is not \
+         finished"
+    )]
+    FileEnds,
+    /// The pages of a mapped-ram file lie past its end.
+    #[error(
+        "the pages of block '{block}' end at byte {end} of the file, which has {bytes}: it was \
+         cut off, or its save is not finished"
+    )]
+    PastEndOfFile {
+        /// The block's name.
+        block: Box<str>,
+        /// One past the place of its last page.
+        end: u64,
+        /// How long the file is.
+        bytes: u64,
+    },
     /// No record has this type, or not here.
     #[error("{found} is no record that may come here")]
     RecordType {
@@ -194,9 +213,11 @@ impl StreamError {
             | StreamFault::BlocksPastTotal { .. }
             | StreamFault::OverLimit { .. }
             | StreamFault::NoBlocks
+            | StreamFault::PastEndOfFile { .. }
             | StreamFault::FooterId { .. }
             | StreamFault::FooterMissing { .. } => Family::Malformed,
             StreamFault::Truncated
+            | StreamFault::FileEnds
             | StreamFault::NoPreviousBlock
             | StreamFault::BlocksAgain
             | StreamFault::BlocksMissing
@@ -226,7 +247,7 @@ impl StreamError {
     /// True if the stream just stopped, as it does when the source dies or
     /// cancels.
     pub fn is_truncated(&self) -> bool {
-        self.0.fault == StreamFault::Truncated
+        matches!(self.0.fault, StreamFault::Truncated | StreamFault::FileEnds)
     }
 }
 

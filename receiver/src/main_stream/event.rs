@@ -69,6 +69,14 @@ pub enum Event<'a> {
     /// All RAM blocks, once, in the source's order. `block` in the events
     /// below counts in this list.
     RamBlocks(Arc<[BlockInfo]>),
+    /// The stream goes on elsewhere in its file (mapped-ram): what is left of
+    /// the input is none of it, and the next byte is the one at this offset of
+    /// the file. It lies behind everything that was consumed and, as the file
+    /// was when the stream began, not past its end.
+    Seek {
+        /// Absolute in the file, in bytes.
+        file_offset: u64,
+    },
     /// A page with its bytes.
     Page {
         /// Index in the list of blocks.

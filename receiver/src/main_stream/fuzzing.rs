@@ -3,10 +3,13 @@
 mod encode;
 mod seeds;
 
+use std::sync::Arc;
+
 pub use seeds::main_stream_seeds;
 
 use super::{DeviceSection, End, Event, INPUT_BYTES_MAX, MainStream, Options, Step, StreamError};
 use crate::wire::fuzzing::Seed;
+use crate::wire::{BlockInfo, FileExtent};
 
 /// Feeds `bytes` as a main stream, whole and in pieces.
 ///
@@ -23,6 +26,32 @@ pub fn main_stream(bytes: &[u8]) {
     assert_eq!(whole, pieces, "the pieces changed the meaning");
 }
 
+/// Feeds `bytes` as a file that a stream begins in, `offset` bytes from its
+/// beginning: as [`main_stream`], and where pages have their places in the file
+/// (mapped-ram), these must lie in it and apart from each other.
+///
+/// # Panics
+///
+/// As [`main_stream`], and if places overlap or lie outside.
+pub fn file(bytes: &[u8], offset: usize) {
+    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let file = FileExtent { offset: wide(offset), bytes: wide(bytes.len()) };
+    let options = Options { tail_bytes_max: 1024 * 1024, file: Some(file), ..Options::default() };
+    let (whole, _) = run(bytes, options, || usize::MAX);
+    let mut seed = Seed::of_bytes(bytes);
+    let (pieces, _) = run(bytes, options, || seed.below(64).saturating_add(1));
+    assert_eq!(whole, pieces, "the pieces changed the meaning");
+    let mut taken = 0;
+    for block in whole.blocks.iter().flat_map(|blocks| blocks.iter()) {
+        let Some(mapped) = block.mapped else { continue };
+        assert!(mapped.bitmap_offset >= taken, "a bitmap over the pages before it");
+        assert!(mapped.pages_offset > mapped.bitmap_offset, "pages over their bitmap");
+        assert_eq!(mapped.pages_end.checked_sub(mapped.pages_offset), Some(block.used_bytes));
+        assert!(mapped.pages_end <= file.bytes, "pages outside the file");
+        taken = mapped.pages_end;
+    }
+}
+
 /// All that a stream said, the same in whatever pieces it came.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -33,6 +62,8 @@ pub struct Outcome {
     pub end: Result<End, StreamError>,
     /// The devices found.
     pub sections: Vec<DeviceSection>,
+    /// The RAM blocks, if their list was complete.
+    pub blocks: Option<Arc<[BlockInfo]>>,
 }
 
 /// How a stream was read; depends on the pieces.
@@ -44,7 +75,8 @@ pub struct Effort {
     pub waiting_bytes_max: usize,
 }
 
-/// Feeds `bytes` in pieces of the sizes that `piece` gives (not 0).
+/// Feeds `bytes` in pieces of the sizes that `piece` gives (not 0); with
+/// [`Options::file`] they are the file, and the stream begins at its offset.
 ///
 /// # Panics
 ///
@@ -53,9 +85,11 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
     let mut stream = MainStream::new(options);
     let mut log = Vec::new();
     let mut effort = Effort::default();
-    let (mut to, mut idle) = (0usize, 0u32);
+    let begin = options.file.and_then(|file| usize::try_from(file.offset).ok()).unwrap_or(0);
+    effort.consumed = begin;
+    let (mut to, mut idle) = (begin, 0u32);
     // Where the last event ended that was not the skipping of bytes.
-    let mut listed_from = 0usize;
+    let mut listed_from = begin;
     let end = loop {
         let input = bytes.get(effort.consumed..to).unwrap_or_default();
         match stream.step(input) {
@@ -73,11 +107,21 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
                     _ => None,
                 };
                 let blocks = blocks.map_or(&[][..], |blocks| blocks);
-                encode::check(&event, blocks, taken(from), taken(listed_from));
+                if options.file.is_none() {
+                    encode::check(&event, blocks, taken(from), taken(listed_from));
+                }
                 if !matches!(event, Event::Skipped) {
                     listed_from = effort.consumed;
                 }
-                assert_eq!(u64::try_from(effort.consumed).ok(), Some(stream.position()));
+                if let Event::Seek { file_offset } = event {
+                    let target = usize::try_from(file_offset).unwrap_or(usize::MAX);
+                    assert!((effort.consumed..=bytes.len()).contains(&target), "a wild seek");
+                    effort.consumed = target;
+                    to = to.max(target);
+                    idle = 0;
+                }
+                let position = effort.consumed.saturating_sub(begin);
+                assert_eq!(u64::try_from(position).ok(), Some(stream.position()));
                 log.extend(line(&event));
             }
             Ok(Step::Need { .. }) => {
@@ -93,15 +137,16 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
         }
     };
     let state = stream.take_device_state();
-    if end == Ok(End::Complete) {
+    if end == Ok(End::Complete) && options.file.is_none() {
         assert!(bytes.ends_with(&encode::end(&state.tail, &state.vmdesc)), "another end");
     }
     assert!(
         state.configuration.is_empty()
-            || bytes.get(8..).is_some_and(|rest| { rest.starts_with(&state.configuration) })
+            || bytes.get(begin.saturating_add(8)..).is_some_and(|rest| { rest.starts_with(&state.configuration) })
     );
     let sections = state.sections;
-    (Outcome { log, end, sections }, effort)
+    let blocks = stream.blocks().cloned();
+    (Outcome { log, end, sections, blocks }, effort)
 }
 
 /// An event as a line that is short even if it carries a page.

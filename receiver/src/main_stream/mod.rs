@@ -45,7 +45,9 @@ pub use event::{Certainty, End, Event, NextPage, Step};
 use std::sync::Arc;
 
 use crate::wire::vmdesc::run_state;
-use crate::wire::{BlockInfo, Footers, PageBytes, RamFlags, RamItem, SectionType, iterables::Walk};
+use crate::wire::{
+    BlockInfo, FileExtent, Footers, PageBytes, RamFlags, RamItem, SectionType, iterables::Walk,
+};
 use ram::Ram;
 use sections::Sections;
 use tail::Tail;
@@ -60,11 +62,19 @@ pub struct Options {
     pub ram_bytes_max: u64,
     /// The most device state, description included, that is kept, in bytes.
     pub tail_bytes_max: usize,
+    /// The file that the stream is read from, if it is one: only there pages
+    /// can have places of their own (mapped-ram).
+    pub file: Option<FileExtent>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { page: PageBytes::DEFAULT, ram_bytes_max: u64::MAX, tail_bytes_max: TAIL_BYTES_MAX }
+        Self {
+            page: PageBytes::DEFAULT,
+            ram_bytes_max: u64::MAX,
+            tail_bytes_max: TAIL_BYTES_MAX,
+            file: None,
+        }
     }
 }
 
@@ -78,6 +88,7 @@ pub struct MainStream {
     page: PageBytes,
     page_is_certain: bool,
     x_ignore_shared: bool,
+    mapped_ram: bool,
     footers: Footers,
     sections: Sections,
     /// Early devices, in the stream's order, as the description lists them.
@@ -134,6 +145,7 @@ impl MainStream {
             page: options.page,
             page_is_certain: false,
             x_ignore_shared: false,
+            mapped_ram: false,
             footers: Footers::Unknown,
             sections: Sections::default(),
             early: Vec::new(),
@@ -248,7 +260,11 @@ impl MainStream {
             }
             Phase::Tail => Place::DeviceState,
         };
-        Err(self.error(place, StreamFault::Truncated))
+        let fault = match self.options.file {
+            Some(_) => StreamFault::FileEnds,
+            None => StreamFault::Truncated,
+        };
+        Err(self.error(place, fault))
     }
 
     /// Takes out what was kept of the stream. Sections, description and run
@@ -266,7 +282,8 @@ impl MainStream {
         DeviceState { configuration, tail, vmdesc, sections, run_state }
     }
 
-    /// Bytes consumed so far.
+    /// Where in the stream it stands, in bytes from the first; where nothing
+    /// was skipped, all of them have been consumed.
     pub fn position(&self) -> u64 {
         self.position
     }

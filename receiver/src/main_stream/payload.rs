@@ -7,7 +7,7 @@ use super::footer_search::{self, Found, Next};
 use super::ram::{Refused, Shape, Taken};
 use super::{Fast, MainStream, Open, Phase, Place, wide};
 use crate::wire::vmdesc::Surroundings;
-use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionType, iterables::Walk};
+use crate::wire::{FOOTER_BYTES, FileExtent, Footers, Reader, SectionType, iterables::Walk};
 
 impl MainStream {
     pub(super) fn ram<'a>(&mut self, input: &'a [u8], open: Open) -> Result<Step<'a>, StreamError> {
@@ -16,6 +16,7 @@ impl MainStream {
             ram_bytes_max: self.options.ram_bytes_max,
             page_bytes_summary: self.page_bytes_summary,
             x_ignore_shared: self.x_ignore_shared,
+            mapped_ram: self.file_position(),
         };
         let mut reader = Reader::new(input);
         // Entries of the list are no events; they are taken as far as they go.
@@ -40,6 +41,9 @@ impl MainStream {
                     self.phase = Phase::Footer(open);
                     Event::RamEos { section_type: open.section_type }
                 }
+                Ok(Taken::Seek(file_offset)) => {
+                    return Ok(self.seek(file_offset, ahead.at()));
+                }
                 Err(Refused::Wire(error)) if error.is_short() && taken > 0 => {
                     return Ok(self.took(taken, Event::Skipped));
                 }
@@ -50,6 +54,19 @@ impl MainStream {
             };
             return Ok(self.took(ahead.at(), event));
         }
+    }
+
+    /// The file and where in it the stream stands, if pages have their places
+    /// there.
+    fn file_position(&self) -> Option<(FileExtent, u64)> {
+        let file = self.options.file.filter(|_| self.mapped_ram)?;
+        Some((file, file.offset.saturating_add(self.position)))
+    }
+
+    fn seek<'a>(&mut self, file_offset: u64, consumed: usize) -> Step<'a> {
+        let begin = self.options.file.map_or(0, |file| file.offset);
+        self.position = file_offset.saturating_sub(begin);
+        Step::Event { consumed, event: Event::Seek { file_offset } }
     }
 
     pub(super) fn walk<'a>(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::error::StreamFault;
 use super::event::Event;
 use crate::wire::{
-    BlockInfo, PageBytes, RamFlags, RamItem, Reader, SectionType, WireError, WireFault,
+    BlockInfo, FileExtent, MappedRamHeader, PageBytes, RamFlags, RamItem, Reader, SectionType,
+    WireError, WireFault,
 };
 
 /// What is known of RAM so far.
@@ -22,6 +23,8 @@ pub(super) struct Ram {
     flush_in_start: bool,
     start_ended: bool,
     zero_items: u64,
+    /// Where the stream goes on, behind the pages of a mapped-ram file.
+    seek: Option<u64>,
 }
 
 /// The list of blocks while it comes.
@@ -39,6 +42,8 @@ pub(super) struct Shape {
     /// The summary of page sizes in POSTCOPY_ADVISE.
     pub(super) page_bytes_summary: Option<u64>,
     pub(super) x_ignore_shared: bool,
+    /// The file, and where in it the input begins, with mapped-ram.
+    pub(super) mapped_ram: Option<(FileExtent, u64)>,
 }
 
 /// What [`Ram::step`] took off the reader.
@@ -47,6 +52,8 @@ pub(super) enum Taken<'a> {
     Event(Event<'a>),
     /// The end of the payload; an event too.
     Eos,
+    /// The stream goes on at this offset of its file; an event too.
+    Seek(u64),
     /// Something that is no event by itself.
     Nothing,
 }
@@ -73,6 +80,9 @@ impl Ram {
         shape: Shape,
         section_type: SectionType,
     ) -> Result<Taken<'a>, Refused> {
+        if let Some(file_offset) = self.seek.take() {
+            return Ok(Taken::Seek(file_offset));
+        }
         if self.list.is_some() {
             return self.entry(reader, shape);
         }
@@ -93,6 +103,9 @@ impl Ram {
                 self.start_ended = true;
                 Ok(Taken::Eos)
             }
+            _ if shape.mapped_ram.is_some() => fault(StreamFault::Misplaced {
+                what: "pages of a mapped-ram file have their places, none may be in the stream",
+            }),
             RamFlags::MULTIFD_FLUSH => {
                 self.flush_in_start |= section_type == SectionType::START;
                 Ok(Taken::Event(Event::MultifdFlush))
@@ -138,6 +151,16 @@ impl Ram {
         if shape.x_ignore_shared {
             block.parse_guest_phys_addr(reader)?;
         }
+        if let Some((file, input_at)) = shape.mapped_ram {
+            let header_at = reader.at();
+            let mapped = MappedRamHeader::parse(reader, shape.page, block.used_bytes, input_at)?;
+            if mapped.pages_end > file.bytes {
+                let (end, bytes) = (mapped.pages_end, file.bytes);
+                let fault = StreamFault::PastEndOfFile { block: block.name, end, bytes };
+                return Err(Refused::Fault(header_at, fault));
+            }
+            block.mapped = Some(mapped);
+        }
         // From here on the entry is taken: nothing above has changed anything.
         let index = list.blocks.len();
         if index >= BLOCK_COUNT_MAX {
@@ -151,6 +174,7 @@ impl Ram {
         if self.by_name.insert(block.name.clone(), index).is_some() {
             return Err(Refused::Fault(at, StreamFault::BlockTwice { name: block.name }));
         }
+        self.seek = block.mapped.map(|mapped| mapped.pages_end);
         list.blocks.push(block);
         list.left = left;
         if left > 0 {

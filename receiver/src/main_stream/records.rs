@@ -39,16 +39,19 @@ impl MainStream {
             Ok(configuration) => configuration,
             Err(error) => return self.short_or(error, &Place::Configuration, 0),
         };
-        let refused = |what: &str| StreamFault::Unsupported {
-            what: format!("capability {what}").into(),
-            remedy: "turn that capability off",
-        };
         if let Some(name) = &configuration.unknown_capability {
-            return Err(self.error(Place::Configuration, refused(name)));
+            let what = format!("capability {name}").into();
+            let fault = StreamFault::Unsupported { what, remedy: "turn that capability off" };
+            return Err(self.error(Place::Configuration, fault));
         }
-        if configuration.capabilities.mapped_ram {
-            return Err(self.error(Place::Configuration, refused("mapped-ram")));
+        if configuration.capabilities.mapped_ram && self.options.file.is_none() {
+            let fault = StreamFault::Unsupported {
+                what: "mapped-ram in a stream that is no file".into(),
+                remedy: "migrate to a file: address, and receive from that",
+            };
+            return Err(self.error(Place::Configuration, fault));
         }
+        self.mapped_ram = configuration.capabilities.mapped_ram;
         if let Some(page) = configuration.page {
             self.page = page;
             self.page_is_certain = true;

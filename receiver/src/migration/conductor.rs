@@ -20,7 +20,8 @@ use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
 use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
-use crate::reader::{Reader, cpu_use};
+use crate::mapped_ram::{FileReads, Load, Loaded, SavedFile};
+use crate::reader::{Order, Reader, cpu_use};
 use crate::run::{ChannelStats, Run, lock};
 use crate::stats::{Latencies, Round};
 use crate::status::Status;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub stall_ns: u64,
     /// The run may last so long from its first connection, nanoseconds.
     pub max_time_ns: Option<u64>,
+    /// How the pages of a mapped-ram file are read.
+    pub file_reads: FileReads,
     /// The capability `switchover-ack` is on.
     pub switchover_ack: bool,
     /// Told when the status changes; on the main thread.
@@ -106,6 +109,10 @@ struct Walk<'run> {
     readers: &'run [Reader],
     received: &'run mut Received,
     input: Input,
+    /// What main is, if it is a file.
+    file: Option<SavedFile>,
+    /// It has places for pages, and says of none that it has data.
+    bitmaps_are_empty: bool,
     stream: MainStream,
     return_path: ReturnPath,
     page: PageBytes,
@@ -151,6 +158,8 @@ impl<'run> Walk<'run> {
             // Nobody can know yet who is still to come.
             set_active(run, plan);
         }
+        let file = SavedFile::of(&connection.fd, connection.first.len())?;
+        let extent = file.as_ref().map(SavedFile::extent);
         Ok(Self {
             run,
             plan,
@@ -158,7 +167,9 @@ impl<'run> Walk<'run> {
             readers,
             received,
             input: Input::new(Arc::clone(&connection.fd), &connection.first, tls.clone()),
-            stream: MainStream::new(Options::default()),
+            file,
+            bitmaps_are_empty: false,
+            stream: MainStream::new(Options { file: extent, ..Options::default() }),
             return_path: ReturnPath::new(connection.fd, tls),
             page: PageBytes::DEFAULT,
             pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
@@ -222,7 +233,14 @@ impl<'run> Walk<'run> {
                         self.run.phases().switchover_start.get_or_insert_with(now_ns);
                     }
                 }
-                Event::RamBlocks(blocks) => self.ram_blocks(&blocks)?,
+                Event::RamBlocks(blocks) => {
+                    self.ram_blocks(&blocks)?;
+                    self.load(&blocks)?;
+                }
+                Event::Seek { file_offset } => {
+                    self.input.seek(file_offset)?;
+                    continue;
+                }
                 Event::Xbzrle { block, offset, encoded } => {
                     let patched = self.pages.patch(&placing(self.run), block, offset, encoded);
                     patched.map_err(|error| malformed_page(&self.stream, &error))?;
@@ -284,7 +302,8 @@ impl<'run> Walk<'run> {
                 self.check_time(at_boundary && may_rest)?;
             }
             Filled::End => {
-                let end = check_close(&self.stream, self.return_path.is_open())?;
+                let end = check_close(&self.stream, self.return_path.is_open())
+                    .map_err(|error| self.unfinished(error))?;
                 if end == End::WithoutDescription {
                     tracing::warn!("the stream has no description of the device state (vmdesc)");
                 }
@@ -292,6 +311,16 @@ impl<'run> Walk<'run> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds to the error of a stream that was cut what its file shows of why.
+    fn unfinished(&self, mut error: RunError) -> RunError {
+        let is_cut = self.stream.end_of_input().is_err_and(|error| error.is_truncated());
+        if is_cut && self.bitmaps_are_empty {
+            // migration/ram.c, ram_save_file_bmap: the last thing of RAM.
+            error.text.push_str(" (all its bitmaps are empty: QEMU writes them when RAM is whole)");
+        }
+        error
     }
 
     /// After the last byte there must be silence.
@@ -400,6 +429,41 @@ impl<'run> Walk<'run> {
             set_active(self.run, self.plan);
         }
         Ok(())
+    }
+
+    /// Has the readers load the pages of a mapped-ram file, and waits.
+    fn load(&mut self, blocks: &[BlockInfo]) -> Result<(), RunError> {
+        let Some(file) = self.file.as_ref().filter(|_| blocks.iter().all(|b| b.mapped.is_some()))
+        else {
+            return Ok(());
+        };
+        self.run.phases().first_byte.get_or_insert_with(now_ns);
+        let readers = self.readers.len();
+        let keep = self.plan.sink == Sink::Ram;
+        let reads = self.plan.file_reads;
+        let load = Arc::new(Load::new(file.clone(), blocks, self.page, reads, readers, keep));
+        for reader in self.readers {
+            reader.order(Order::Load(Arc::clone(&load)));
+        }
+        let main = &self.run.main;
+        let mut counted = Loaded::default();
+        loop {
+            let is_done = load.is_done();
+            let loaded = load.loaded(self.run);
+            if loaded != counted {
+                main.wire_bytes.add(loaded.bytes - counted.bytes);
+                main.normal.add(loaded.normal - counted.normal);
+                main.zero.add(loaded.zero - counted.zero);
+                main.last_activity_ns.set(now_ns());
+                counted = loaded;
+            }
+            if is_done {
+                self.bitmaps_are_empty = loaded.normal == 0;
+                return file.check_unchanged();
+            }
+            settle::wait(self.run, TICK_MS)?;
+            self.check_time(false)?;
+        }
     }
 
     /// Derives the channel count, if that is to be done and has not been.
@@ -527,6 +591,9 @@ impl<'run> Walk<'run> {
         self.device_packets()?;
         self.run.phases().device_state_done = Some(now_ns());
         check_end(self.run.sync())?;
+        if let Some(file) = &self.file {
+            file.check_unchanged()?;
+        }
         self.received.machine = self.machine.take();
         self.received.modern_sync = self.rounds.is_modern();
         self.received.return_path = self.return_path.is_open();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd;
+use nix::unistd::{self, Whence, lseek};
 
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
@@ -63,6 +63,18 @@ impl Input {
     pub(super) fn consume(&mut self, bytes: usize) {
         assert!(bytes <= self.end - self.start, "used more than there was");
         self.start += bytes;
+    }
+
+    /// Goes on at `file_offset` of the file that this is; what has been read and
+    /// not been used is dropped.
+    ///
+    /// # Errors
+    /// Environment: the file system does not do it.
+    pub(super) fn seek(&mut self, file_offset: u64) -> Result<(), RunError> {
+        let to = file_offset.cast_signed();
+        lseek(&self.fd, to, Whence::SeekSet).map_err(|error| RunError::host("lseek", error))?;
+        (self.start, self.end) = (0, 0);
+        Ok(())
     }
 
     /// Reads more; waits at most `timeout_ms`, or until `wake`.

@@ -100,6 +100,7 @@ impl Destination {
             channels: state.channels.count(&state.settings),
             compression: state.compression.method(&state.settings),
             switchover_ack: state.settings.switchover_ack(),
+            direct_io: state.settings.direct_io(),
             uuid: self.config().uuid,
             allow: self.allow(),
             tls,

@@ -27,6 +27,7 @@ mod error;
 pub mod fuzzing;
 mod init;
 pub mod iterables;
+mod mapped_ram;
 mod packet;
 mod page;
 mod ram;
@@ -41,12 +42,13 @@ pub use configuration::{Capabilities, Configuration};
 pub use device_packet::{DEVICE_STATE_HEADER_BYTES, DeviceStateHeader};
 pub use error::{WireError, WireFault};
 pub use init::{INIT_BYTES, Init};
+pub use mapped_ram::{FileExtent, MAPPED_RAM_HEADER_BYTES, MappedRamHeader, bitmap_bytes};
 pub use packet::{
     COMPRESSED_BYTES_MAX, Compression, PACKET_START_BYTES, PacketFlags, PacketHeader, PacketKind,
     PacketStart,
 };
 pub use page::PageBytes;
-pub use ram::{BlockInfo, MAPPED_RAM_HEADER_BYTES, MappedRamHeader, RamFlags, RamItem};
+pub use ram::{BlockInfo, RamFlags, RamItem};
 pub use reader::Reader;
 pub use return_path::{Encoded, REPLY_BYTES_MAX, Reply};
 pub use section::{FOOTER_BYTES, Footers, SectionHeader, SectionType};

@@ -143,7 +143,7 @@ fn the_observed_discard_and_package_name_the_capability_to_turn_off() {
 }
 
 #[test]
-fn a_mapped_ram_stream_is_refused_by_name() {
+fn a_mapped_ram_stream_that_is_no_file_is_refused_by_name() {
     let mut stream = MainStream::new(Options::default());
     let bytes = b"\x51\x45\x56\x4d\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0\
         \x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0amapped-ram\x01";

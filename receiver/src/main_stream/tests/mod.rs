@@ -4,6 +4,7 @@ mod devices;
 mod encode;
 mod golden;
 mod hostile;
+mod mapped_ram;
 mod ram;
 
 use super::fuzzing::{Outcome, run};

@@ -1,0 +1,140 @@
+//! A saved migration in a file: what it was when the run began, and the
+//! descriptors to read it by.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Whence, lseek};
+
+use crate::error::{Family, RunError};
+use crate::wire::FileExtent;
+
+/// A regular file that a migration is read from.
+#[derive(Clone, Debug)]
+pub struct SavedFile {
+    fd: Arc<OwnedFd>,
+    extent: FileExtent,
+    modified: Modified,
+}
+
+/// What changes when somebody writes to a file: `st_mtim`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Modified {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl SavedFile {
+    /// The file behind `fd`, of which `taken` bytes of the stream have been
+    /// read; `None` if it is no regular file.
+    ///
+    /// # Errors
+    /// Environment: the file system does not answer.
+    pub fn of(fd: &Arc<OwnedFd>, taken: usize) -> Result<Option<Self>, RunError> {
+        let stat = fstat(fd).map_err(|error| RunError::host("fstat", error))?;
+        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+            return Ok(None);
+        }
+        let at = lseek(fd, 0, Whence::SeekCur).map_err(|error| RunError::host("lseek", error))?;
+        let offset = at.cast_unsigned().saturating_sub(taken as u64);
+        let extent = FileExtent { offset, bytes: stat.st_size.cast_unsigned() };
+        Ok(Some(Self { fd: Arc::clone(fd), extent, modified: modified(&stat) }))
+    }
+
+    /// Where the stream begins, and how long the file was then.
+    pub fn extent(&self) -> FileExtent {
+        self.extent
+    }
+
+    /// The file, to read it through the page cache.
+    pub fn buffered(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// The file once more, to read it past the page cache (open(2),
+    /// `O_DIRECT`); `None` where its file system cannot, with a warning.
+    pub fn direct(&self) -> Option<Arc<OwnedFd>> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECT | OFlag::O_CLOEXEC;
+        match open(&path, flags, Mode::empty()) {
+            Ok(fd) => Some(Arc::new(fd)),
+            Err(error) => {
+                tracing::warn!(
+                    "direct-io: the file cannot be opened with O_DIRECT ({error}); it is read \
+                     through the page cache"
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether the file is still what it was.
+    ///
+    /// # Errors
+    /// Misbehaved: somebody wrote to it meanwhile, so what was read may be of
+    /// two saves, or of an unfinished one.
+    pub fn check_unchanged(&self) -> Result<(), RunError> {
+        let stat = fstat(&self.fd).map_err(|error| RunError::host("fstat", error))?;
+        let (was, is) = (self.extent.bytes, stat.st_size.cast_unsigned());
+        let text = if was != is {
+            format!("the file changed while it was read: it had {was} bytes and now has {is}")
+        } else if modified(&stat) != self.modified {
+            "the file changed while it was read: somebody wrote to it".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(RunError::new(Family::Misbehaved, text))
+    }
+}
+
+fn modified(stat: &nix::sys::stat::FileStat) -> Modified {
+    Modified { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+
+    fn saved(file: &std::fs::File, taken: usize) -> Option<SavedFile> {
+        let fd = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
+        SavedFile::of(&fd, taken).unwrap()
+    }
+
+    #[test]
+    fn a_stream_begins_where_the_file_stood_before_the_first_bytes_were_taken() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 5000]).unwrap();
+        file.seek(SeekFrom::Start(1028)).unwrap();
+        let extent = saved(&file, 4).unwrap().extent();
+        assert_eq!(extent, FileExtent { offset: 1024, bytes: 5000 });
+        let (pipe, _write) = std::io::pipe().unwrap();
+        assert!(SavedFile::of(&Arc::new(pipe.into()), 4).unwrap().is_none(), "a pipe is no file");
+    }
+
+    #[test]
+    fn growing_shrinking_and_writing_in_place_are_changes() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 5000]).unwrap();
+        // An old file: what is written now has another time.
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let saved_at = |file: &std::fs::File| {
+            file.set_modified(old).unwrap();
+            saved(file, 0).unwrap()
+        };
+        let before = saved_at(&file);
+        assert_eq!(before.check_unchanged(), Ok(()));
+        file.set_len(5001).unwrap();
+        let text = before.check_unchanged().unwrap_err().text;
+        assert!(text.contains("had 5000 bytes and now has 5001"), "{text}");
+        let before = saved_at(&file);
+        file.rewind().unwrap();
+        file.write_all(&[2]).unwrap();
+        let text = before.check_unchanged().unwrap_err().text;
+        assert!(text.contains("somebody wrote to it"), "{text}");
+    }
+}

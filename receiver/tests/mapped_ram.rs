@@ -1,0 +1,165 @@
+//! Loading a mapped-ram file against plain `pread`: same RAM, and not a byte read that no bit
+//! asks for, with each set of ring features.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::thread;
+
+use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
+use landfall_receiver::arrivals::Arrivals;
+use landfall_receiver::mapped_ram::{FileReads, Load, Loaded, SavedFile};
+use landfall_receiver::ring::RingFeatures;
+use landfall_receiver::run::Run;
+use landfall_receiver::wire::fuzzing::Seed;
+use landfall_receiver::wire::{BlockInfo, MappedRamHeader, PageBytes, bitmap_bytes};
+
+/// Blocks with random bitmaps, their pages in a file that has old bytes under every clear bit.
+struct Case {
+    file: File,
+    page: PageBytes,
+    blocks: Vec<BlockInfo>,
+    /// One for each block, a bit a page.
+    bitmaps: Vec<Vec<u8>>,
+}
+
+impl Case {
+    fn new(seed: &mut Seed) -> Self {
+        let page = PageBytes::new(4096 << seed.below(5)).expect("4 KiB to 64 KiB");
+        let file = tempfile::tempfile().expect("a file");
+        let (mut blocks, mut bitmaps) = (Vec::new(), Vec::new());
+        let mut at = seed.below(10_000) as u64;
+        for index in 0..1 + seed.below(4) {
+            let pages = 1 + seed.below(600) as u64;
+            let used_bytes = pages * page.as_u64();
+            let bitmap_offset = at + seed.below(100) as u64;
+            let mut bitmap = vec![0; bitmap_bytes(used_bytes, page) as usize];
+            for byte in &mut bitmap {
+                *byte = [0, 0xff, 0xff, seed.next_u64() as u8][seed.below(4)];
+            }
+            let bitmap_end = bitmap_offset + bitmap.len() as u64;
+            let pages_offset =
+                (bitmap_end + seed.below(5000) as u64).next_multiple_of(page.as_u64());
+            file.write_all_at(&bitmap, bitmap_offset).expect("written");
+            for number in 0..pages {
+                let byte = 1 + seed.below(255) as u8;
+                let content = vec![byte; page.as_usize()];
+                let place = pages_offset + number * page.as_u64();
+                file.write_all_at(&content, place).expect("written");
+            }
+            at = pages_offset + used_bytes;
+            blocks.push(BlockInfo {
+                name: format!("block{index}").into(),
+                used_bytes,
+                page_bytes: None,
+                guest_phys_addr: None,
+                mapped: Some(MappedRamHeader { bitmap_offset, pages_offset, pages_end: at }),
+            });
+            bitmaps.push(bitmap);
+        }
+        Self { file, page, blocks, bitmaps }
+    }
+
+    fn ram(&self) -> Arc<RamBlocks> {
+        let memory = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
+        let mut pool = Pool::open(&memory, &|_, _| {}).expect("a pool");
+        let request = |block: &BlockInfo| BlockRequest {
+            name: BlockName::parse(block.name.as_bytes()).expect("a name"),
+            bytes: block.used_bytes,
+        };
+        let requests: Vec<_> = self.blocks.iter().map(request).collect();
+        Arc::new(pool.carve(&requests, self.page.get(), &|_, _| {}).expect("carved"))
+    }
+
+    /// Loads it by `readers` threads.
+    fn load(
+        &self,
+        readers: usize,
+        reads: FileReads,
+        features: RingFeatures,
+    ) -> (Arc<RamBlocks>, Loaded) {
+        let ram = self.ram();
+        let run = Run::new(1, Arrivals::new(None), &vec![None; readers]).expect("a run");
+        run.set_ram(Arc::clone(&ram));
+        run.set_channels(Box::new([]));
+        let fd = Arc::new(OwnedFd::from(self.file.try_clone().expect("a descriptor")));
+        let saved = SavedFile::of(&fd, 0).expect("fstat").expect("a file");
+        let load = Load::new(saved, &self.blocks, self.page, reads, readers, true);
+        thread::scope(|scope| {
+            for index in 0..readers {
+                let (load, run) = (&load, &run);
+                scope.spawn(move || load.work(run, index, features).expect("loaded"));
+            }
+        });
+        assert!(load.is_done());
+        (ram, load.loaded(&run))
+    }
+
+    fn has_data(&self, block: usize, page: u64) -> bool {
+        self.bitmaps[block][page as usize / 8] >> (page % 8) & 1 == 1
+    }
+
+    /// By `pread`, page by page.
+    fn check(&self, ram: &RamBlocks, loaded: Loaded) {
+        let page = self.page.as_u64();
+        let (mut wanted, mut found) =
+            (vec![0; self.page.as_usize()], vec![0; self.page.as_usize()]);
+        let mut expected = Loaded::default();
+        for (index, block) in self.blocks.iter().enumerate() {
+            expected.bytes += self.bitmaps[index].len() as u64;
+            for number in 0..block.used_bytes / page {
+                wanted.fill(0);
+                if self.has_data(index, number) {
+                    let place = block.mapped.expect("a place").pages_offset + number * page;
+                    self.file.read_exact_at(&mut wanted, place).expect("read");
+                    expected.normal += 1;
+                    expected.bytes += page;
+                } else {
+                    expected.zero += 1;
+                }
+                ram[index].read(number * page, &mut found);
+                assert!(wanted == found, "page {number} of {}", block.name);
+                assert!(ram[index].is_received(number));
+                assert_eq!(ram[index].is_written(number), self.has_data(index, number));
+            }
+        }
+        assert_eq!(loaded, expected);
+    }
+}
+
+#[test]
+fn random_files_load_as_pread_reads_them_and_nothing_else_is_read() {
+    let seed = std::env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    println!("LANDFALL_SEED={seed}");
+    let mut seed = Seed::new(seed);
+    let masks = ["", "defer_taskrun", "single_issuer,coop_taskrun", "all"];
+    for round in 0..16 {
+        let case = Case::new(&mut seed);
+        let features = RingFeatures::probe_masked(masks[round % 4]).expect("io_uring");
+        let reads = FileReads { queue_depth: 1 + seed.below(40), direct_io: round % 3 == 0 };
+        let (ram, loaded) = case.load(1 + seed.below(3), reads, features);
+        case.check(&ram, loaded);
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_lets_go_in_the_middle() {
+    let mut seed = Seed::new(7);
+    let case = Case::new(&mut seed);
+    let ram = case.ram();
+    let run = Run::new(1, Arrivals::new(None), &[None]).expect("a run");
+    run.set_ram(Arc::clone(&ram));
+    run.set_channels(Box::new([]));
+    run.stop();
+    let fd = Arc::new(OwnedFd::from(case.file.try_clone().expect("a descriptor")));
+    let saved = SavedFile::of(&fd, 0).expect("fstat").expect("a file");
+    let reads = FileReads { queue_depth: 2, direct_io: false };
+    let load = Load::new(saved, &case.blocks, case.page, reads, 1, true);
+    load.work(&run, 0, RingFeatures::probe_masked("").expect("io_uring")).expect("no error");
+    drop(load);
+    drop(run);
+    assert_eq!(Arc::strong_count(&ram), 1, "nobody holds guest RAM any more");
+    assert_eq!(Arc::strong_count(&fd), 1, "nor the file");
+}
