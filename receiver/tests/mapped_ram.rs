@@ -9,6 +9,7 @@ use std::thread;
 
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::arrivals::Arrivals;
+use landfall_receiver::channel::Terms;
 use landfall_receiver::mapped_ram::{FileReads, Load, Loaded, SavedFile};
 use landfall_receiver::ring::RingFeatures;
 use landfall_receiver::run::Run;
@@ -80,7 +81,8 @@ impl Case {
         features: RingFeatures,
     ) -> (Arc<RamBlocks>, Loaded) {
         let ram = self.ram();
-        let run = Run::new(1, Arrivals::new(None), &vec![None; readers]).expect("a run");
+        let run = Run::new(1, Arrivals::new(None), &vec![None; readers], Terms::new(true, 1 << 30))
+            .expect("a run");
         run.set_ram(Arc::clone(&ram));
         run.set_channels(Box::new([]));
         let fd = Arc::new(OwnedFd::from(self.file.try_clone().expect("a descriptor")));
@@ -149,7 +151,7 @@ fn a_run_that_is_stopped_lets_go_in_the_middle() {
     let mut seed = Seed::new(7);
     let case = Case::new(&mut seed);
     let ram = case.ram();
-    let run = Run::new(1, Arrivals::new(None), &[None]).expect("a run");
+    let run = Run::new(1, Arrivals::new(None), &[None], Terms::new(true, 1 << 30)).expect("a run");
     run.set_ram(Arc::clone(&ram));
     run.set_channels(Box::new([]));
     run.stop();

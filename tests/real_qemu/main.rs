@@ -20,6 +20,7 @@ mod covering;
 mod credentials;
 mod destination;
 mod faults;
+mod forms;
 mod hugepages;
 mod listening;
 mod machine;

@@ -77,6 +77,11 @@ impl Source {
         self.complete()
     }
 
+    /// Its monitor.
+    pub(crate) fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
     /// Starts the migration and does not wait.
     pub(crate) fn begin(&mut self, uri: &str) -> Result<(), String> {
         self.qmp.command("migrate", json!({ "uri": uri })).map(drop)

@@ -210,10 +210,10 @@ impl MainStream {
             Command::PostcopyRamDiscard(_) | Command::Packaged(_) if !self.advised => {
                 out_of_place("comes without POSTCOPY_ADVISE")
             }
-            Command::PostcopyRamDiscard(_) | Command::Packaged(_) => unsupported(
-                "postcopy",
-                "turn the capability postcopy-ram off, or do not start postcopy",
-            ),
+            Command::PostcopyRamDiscard(_) | Command::Packaged(_) => {
+                let what = format!("postcopy, which begins with this {},", command.id().name());
+                unsupported(&what, POSTCOPY_REMEDY)
+            }
             Command::PostcopyListen | Command::PostcopyRun => {
                 out_of_place("comes outside a package")
             }
@@ -290,6 +290,12 @@ impl MainStream {
         Err(self.error_at(at, place.clone(), StreamFault::Wire(error)))
     }
 }
+
+/// Closing at the first RAM_DISCARD is all that can be done; whether it saves the
+/// guest depends on how much of the package the source has already written.
+const POSTCOPY_REMEDY: &str = "turn the capability postcopy-ram off, or do not start postcopy; \
+    its guest goes on where QEMU 10.0 or later had not yet sent its device state, else the source \
+    is postcopy-paused with its guest stopped";
 
 /// The only version of section `ram` since QEMU 1.0.
 const RAM_VERSION: u32 = 4;

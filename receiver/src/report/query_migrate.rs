@@ -30,8 +30,11 @@ pub(super) fn answer(snapshot: &Snapshot<'_>) -> Value {
         members.insert("error-desc".into(), error.text.as_str().into());
     }
     if status != Status::Completed {
-        let address = snapshot.migration.socket_address.clone();
-        members.insert("socket-address".into(), address);
+        let address = &snapshot.migration.socket_address;
+        // Of a file, a command or a descriptor QEMU tells none either.
+        if address.as_array().is_some_and(|places| !places.is_empty()) {
+            members.insert("socket-address".into(), address.clone());
+        }
     }
     let begun = match status {
         Status::None | Status::Setup => false,

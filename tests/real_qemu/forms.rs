@@ -1,0 +1,239 @@
+//! Forms of a migration that are no dimension of `case`: files, commands, and
+//! capabilities that change the stream. From real QEMUs, RAM compared.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::case::{Case, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages};
+use crate::destination::{Destination, Received};
+use crate::process::Process;
+use crate::run::{self, Programs, verify};
+use crate::source::Source;
+use crate::{find_programs, turn};
+
+#[test]
+fn mapped_ram_files_of_10_0_are_received_whole() {
+    let multifd = json!({ "multifd-channels": 4 });
+    let direct = json!({ "multifd-channels": 4, "direct-io": true });
+    let detection = json!({ "zero-page-detection": "none" });
+    for (capabilities, parameters, suffix, options) in [
+        (&["mapped-ram"][..], json!({}), "", &[][..]),
+        (&["mapped-ram"], detection, ",offset=65536", &["--readers", "1", "--queue-depth", "2"]),
+        (&["mapped-ram", "multifd"], multifd, "", &["--multifd", "4"]),
+        (&["mapped-ram", "multifd"], direct, "", &["--direct-io"]),
+    ] {
+        each(&["10.0"], |programs, sender| {
+            let (mut source, scratch) = source(programs, sender, capabilities, Guest::Paused)?;
+            set(&mut source, &parameters)?;
+            let uri = format!("file:{}{suffix}", scratch.path().join("saved").display());
+            let state = source.migrate(&uri)?;
+            let received = received_from(programs, &uri, scratch.path(), options)?;
+            verify(&case(sender, Guest::Paused), &mut source, &state, &received).map(drop)
+        });
+    }
+}
+
+#[test]
+fn plain_files_and_commands_carry_a_migration() {
+    for (qemus, saves, receives) in [
+        (&["7.2", "10.0"][..], "exec:cat > @", "file:@"),
+        (&["7.2", "10.0"], "exec:cat > @", "exec:cat @"),
+        (&["10.0"], "file:@,offset=4096", "file:@,offset=4096"),
+        (&["10.0"], "file:@", "exec:cat @"),
+    ] {
+        each(qemus, |programs, sender| {
+            let (mut source, scratch) = source(programs, sender, &[], Guest::Paused)?;
+            let path = scratch.path().join("saved").display().to_string();
+            let state = source.migrate(&saves.replace('@', &path))?;
+            let uri = receives.replace('@', &path);
+            let received = received_from(programs, &uri, scratch.path(), &[])?;
+            verify(&case(sender, Guest::Paused), &mut source, &state, &received).map(drop)
+        });
+    }
+}
+
+#[test]
+fn background_snapshots_are_received_whole() {
+    each(&["7.2", "10.0"], |programs, sender| {
+        // Write protection by userfaultfd needs shared memory, not a disk's file.
+        let scratch = tempfile::Builder::new()
+            .prefix("landfall-qemu-")
+            .tempdir_in("/dev/shm")
+            .map_err(|error| format!("/dev/shm: {error}"))?;
+        let case = case(sender, Guest::Running);
+        let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 1)?;
+        source.qmp().enable(&["background-snapshot"])?;
+        // What is compared must not change meanwhile.
+        source.qmp().command("stop", json!({}))?;
+        let mut destination = Destination::start(&case, &programs.landfall, scratch.path(), &[])?;
+        let uri = destination.uri().to_owned();
+        let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
+        verify(&case, &mut source, &state, &destination.finish(&[])?).map(drop)
+    });
+}
+
+#[test]
+fn memory_that_x_ignore_shared_leaves_out_does_not_come_and_the_rest_does() {
+    for channels in [0, 2] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let case = Case { channels, ..case(sender, Guest::Paused) };
+            let scratch = run::scratch()?;
+            let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 1)?;
+            source.qmp().enable(&["x-ignore-shared"])?;
+            let received = over_socket(programs, &case, &mut source, scratch.path())?.1;
+            for block in received.report["blocks"].as_array().into_iter().flatten() {
+                let pages = if block["name"] == "mem" { 0 } else { number(&block["bytes"]) / 4096 };
+                if number(&block["unique-pages"]) != pages {
+                    return Err(format!("{pages} pages were to come: {block}"));
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn dirty_bitmaps_beside_ram_are_passed_over() {
+    for capabilities in [&["dirty-bitmaps"][..], &["dirty-bitmaps", "postcopy-ram"]] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let (mut source, scratch) = source(programs, sender, capabilities, Guest::Paused)?;
+            let disk = scratch.path().join("disk.raw");
+            fs::File::create(&disk)
+                .and_then(|file| file.set_len(64 << 20))
+                .map_err(|error| error.to_string())?;
+            let file = json!({ "driver": "file", "filename": disk.display().to_string() });
+            let node = json!({ "node-name": "disk0", "driver": "raw", "file": file });
+            source.qmp().command("blockdev-add", node)?;
+            for name in ["bitmap0", "bitmap1"] {
+                let bitmap = json!({ "node": "disk0", "name": name });
+                source.qmp().command("block-dirty-bitmap-add", bitmap)?;
+            }
+            let case = case(sender, Guest::Paused);
+            let (state, received) = over_socket(programs, &case, &mut source, scratch.path())?;
+            verify(&case, &mut source, &state, &received).map(drop)
+        });
+    }
+}
+
+#[test]
+fn postcopy_that_is_only_announced_completes_as_precopy() {
+    for guest in [Guest::Paused, Guest::Running] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let (mut source, scratch) = source(programs, sender, &["postcopy-ram"], guest)?;
+            let case = case(sender, guest);
+            let (state, received) = over_socket(programs, &case, &mut source, scratch.path())?;
+            verify(&case, &mut source, &state, &received).map(drop)
+        });
+    }
+}
+
+#[test]
+fn postcopy_that_starts_fails_the_run_at_the_first_discard() {
+    each(&["7.2", "10.0"], |programs, sender| {
+        let (mut source, scratch) = source(programs, sender, &["postcopy-ram"], Guest::Running)?;
+        let case = case(sender, Guest::Running);
+        let mut destination = Destination::start(&case, &programs.landfall, scratch.path(), &[])?;
+        source.begin(destination.uri())?;
+        source.wait_for("active")?;
+        std::thread::sleep(Duration::from_millis(300));
+        source.qmp().command("migrate-start-postcopy", json!({}))?;
+        destination.expect_exit(1)?;
+        let log = destination.log();
+        let says = log.contains("postcopy, which begins with this POSTCOPY_RAM_DISCARD");
+        if says { Ok(()) } else { Err(format!("no word of postcopy: {log}")) }
+    });
+}
+
+/// Runs `form` with a source of each of these versions; none where the QEMUs are
+/// missing, which the covering test tells.
+fn each(qemus: &[&str], form: impl Fn(&Programs, Sender) -> Result<(), String>) {
+    let _turn = turn();
+    let Ok(programs) = find_programs() else { return };
+    for sender in SENDERS.into_iter().filter(|sender| qemus.contains(&sender.qemu)) {
+        form(&programs, sender).unwrap_or_else(|error| panic!("{sender:?}: {error}"));
+    }
+}
+
+/// A source with these capabilities on, and its scratch directory.
+fn source(
+    programs: &Programs,
+    sender: Sender,
+    capabilities: &[&str],
+    guest: Guest,
+) -> Result<(Source, tempfile::TempDir), String> {
+    let case = case(sender, guest);
+    let scratch = run::scratch()?;
+    let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 1)?;
+    source.qmp().enable(capabilities)?;
+    Ok((source, scratch))
+}
+
+fn set(source: &mut Source, parameters: &Value) -> Result<(), String> {
+    source.qmp().command("migrate-set-parameters", parameters.clone()).map(drop)
+}
+
+fn over_socket(
+    programs: &Programs,
+    case: &Case,
+    source: &mut Source,
+    scratch: &Path,
+) -> Result<(Value, Received), String> {
+    let mut destination = Destination::start(case, &programs.landfall, scratch, &[])?;
+    let uri = destination.uri().to_owned();
+    let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
+    Ok((state, destination.finish(&[])?))
+}
+
+/// What landfall makes of a saved migration.
+fn received_from(
+    programs: &Programs,
+    uri: &str,
+    scratch: &Path,
+    options: &[&str],
+) -> Result<Received, String> {
+    let (run_directory, report) = (scratch.join("run"), scratch.join("run.json"));
+    fs::create_dir(&run_directory).map_err(|error| error.to_string())?;
+    let paths = [report.display().to_string(), run_directory.display().to_string()];
+    let fixed = ["receive", uri, "--quiet", "--hugepages", "off", "--json", &paths[0], "--dump"];
+    let arguments = [&fixed[..], &[paths[1].as_str()], options].concat();
+    let mut process = Process::start(&programs.landfall, arguments, scratch.join("landfall.log"))?;
+    let status = process.wait(Duration::from_secs(60))?;
+    if !status.success() {
+        return Err(format!("landfall ended with {status}: {}", process.log()));
+    }
+    let text = fs::read(&report).map_err(|error| error.to_string())?;
+    let report = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    Ok(Received { report, query_migrate: None, run_directory })
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(u64::MAX)
+}
+
+/// One stream over a unix socket into anonymous memory, without return path.
+fn case(sender: Sender, guest: Guest) -> Case {
+    Case {
+        sender,
+        channels: 0,
+        transport: Transport::Unix,
+        readers: 2,
+        zero_pages: ZeroPages::Default,
+        return_path: false,
+        count: Count::Configured,
+        memory: Memory::Base,
+        guest,
+        control: Control::CommandLine,
+        extra: Extra::Plain,
+        uuid: true,
+        two_blocks: false,
+    }
+}
+
+/// One source of each version.
+const SENDERS: [Sender; 2] = [
+    Sender { qemu: "7.2", machine: "pc-q35-7.2" },
+    Sender { qemu: "10.0", machine: "pc-q35-10.0" },
+];
