@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::case::{Case, Control, Count, Extra, Guest, Memory, Sender, Transport, ZeroPages};
+use crate::case::{
+    Case, Compression, Control, Count, Extra, Guest, Memory, Sender, Tls, Transport, ZeroPages,
+};
 use crate::destination::{Destination, Received};
 use crate::memory_file;
 use crate::process::Process;
@@ -236,6 +238,8 @@ fn case(sender: Sender, guest: Guest) -> Case {
         extra: Extra::Plain,
         uuid: true,
         two_blocks: false,
+        compression: Compression::None,
+        tls: Tls::Off,
     }
 }
 

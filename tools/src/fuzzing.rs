@@ -24,12 +24,13 @@ pub struct Body {
 }
 
 /// Every body there is.
-pub const BODIES: [Body; 12] = [
+pub const BODIES: [Body; 13] = [
     body("addresses", receiver::addresses, receiver::addresses_seeds),
     body("command_line", command_line, command_line_seeds),
     body("compressed_packets", receiver::compressed_packets, receiver::compressed_packets_seeds),
     body("description", receiver::description, receiver::description_seeds),
     body("main_stream", main_stream::main_stream, main_stream::main_stream_seeds),
+    body("mapped_ram_file", main_stream::mapped_ram_file, main_stream::mapped_ram_file_seeds),
     body("monitor_address", qmp::monitor_address, qmp::monitor_address_seeds),
     body("packet_sequence", receiver::packet_sequence, receiver::packet_sequence_seeds),
     body("packets", wire::packets, wire::packets_seeds),

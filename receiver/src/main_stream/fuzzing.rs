@@ -5,7 +5,7 @@ mod seeds;
 
 use std::sync::Arc;
 
-pub use seeds::main_stream_seeds;
+pub use seeds::{main_stream_seeds, mapped_ram_file_seeds};
 
 use super::{DeviceSection, End, Event, INPUT_BYTES_MAX, MainStream, Options, Step, StreamError};
 use crate::wire::fuzzing::Seed;
@@ -50,6 +50,14 @@ pub fn file(bytes: &[u8], offset: usize) {
         assert!(mapped.pages_end <= file.bytes, "pages outside the file");
         taken = mapped.pages_end;
     }
+}
+
+/// Reads `bytes` as a file with `mapped-ram`, from its beginning.
+///
+/// # Panics
+/// As [`file`].
+pub fn mapped_ram_file(bytes: &[u8]) {
+    file(bytes, 0);
 }
 
 /// All that a stream said, the same in whatever pieces it came.
@@ -142,7 +150,9 @@ pub fn run(bytes: &[u8], options: Options, mut piece: impl FnMut() -> usize) -> 
     }
     assert!(
         state.configuration.is_empty()
-            || bytes.get(begin.saturating_add(8)..).is_some_and(|rest| { rest.starts_with(&state.configuration) })
+            || bytes
+                .get(begin.saturating_add(8)..)
+                .is_some_and(|rest| { rest.starts_with(&state.configuration) })
     );
     let sections = state.sections;
     let blocks = stream.blocks().cloned();

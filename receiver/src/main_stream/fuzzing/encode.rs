@@ -69,10 +69,9 @@ pub(super) fn check(event: &Event<'_>, blocks: &[BlockInfo], bytes: &[u8], liste
             assert!(bytes.is_empty() || bytes.ends_with(&footer), "section {section_id}");
             return;
         }
-        Event::Skipped
-        | Event::Seek { .. }
-        | Event::DeviceTail { .. }
-        | Event::EndOfStream(_) => return,
+        Event::Skipped | Event::Seek { .. } | Event::DeviceTail { .. } | Event::EndOfStream(_) => {
+            return;
+        }
     };
     assert!(expected == bytes, "{}, not {}", bytes.escape_ascii(), expected.escape_ascii());
 }

@@ -41,3 +41,20 @@ pub fn main_stream_seeds() -> Vec<Vec<u8>> {
         [open, &start, part, zeroes, eos, footer, &tail].concat(),
     ]
 }
+
+/// Files to begin from: one RAM block of two pages, with places for both.
+pub fn mapped_ram_file_seeds() -> Vec<Vec<u8>> {
+    const PAGES_AT: usize = 4096;
+    let open: &[u8] = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0\x05\x1aconfiguration/capabilities\
+        \0\0\0\x01\0\0\0\x01\x0amapped-ram\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04\
+        \0\0\0\0\0\0\x20\x04\x03mem\0\0\0\0\0\0\x20\0\0\0\0\x01\0\0\0\0\0\0\x10\0";
+    let mut file = open.to_vec();
+    let bitmap_at = u64::try_from(file.len().saturating_add(16)).unwrap_or_default();
+    file.extend(bitmap_at.to_be_bytes());
+    file.extend(u64::try_from(PAGES_AT).unwrap_or_default().to_be_bytes());
+    file.extend(3u64.to_le_bytes());
+    file.resize(PAGES_AT, 0);
+    file.resize(PAGES_AT.saturating_add(8192), 0x5a);
+    file.extend(b"\0\0\0\0\0\0\0\x10\x7e\0\0\0\x01\x03\0\0\0\x01\0\0\0\0\0\0\0\x10\x7e\0\0\0\x01");
+    vec![file]
+}
