@@ -18,7 +18,7 @@ mod record;
 mod record_reader;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

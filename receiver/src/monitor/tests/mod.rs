@@ -2,6 +2,7 @@
 
 mod incoming;
 mod masks;
+mod objects;
 mod runs;
 mod session;
 mod settings;

@@ -148,6 +148,8 @@ fn collect_properties(schema: &Value, known: &mut BTreeSet<String>) {
 const MAY_LACK: &[&str] = &[
     "abstract",
     "cid",
+    "cipher-suite",
+    "client",
     "cpu-model",
     "ipv6",
     "kernel.io_uring_disabled",
@@ -158,6 +160,7 @@ const MAY_LACK: &[&str] = &[
     "path",
     "str",
     "tight",
+    "tls",
     "transparent-hugepages",
     "vm.nr_hugepages",
     "vm.nr_overcommit_hugepages",

@@ -7,4 +7,4 @@ mod peer;
 mod streams;
 
 #[path = "../../../../tests/real_qemu/certificates.rs"]
-mod certificates;
+pub(crate) mod certificates;
