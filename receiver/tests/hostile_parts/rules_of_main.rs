@@ -87,7 +87,7 @@ pub(super) fn subsections() -> Rule {
                 refused(Malformed, "capability count is 65, limit 64")
             }),
             ("mapped-ram", with(&[names(1, &["mapped-ram"])]), {
-                refused(Unsupported, "capability mapped-ram")
+                refused(Unsupported, "mapped-ram in a stream that is no file")
             }),
             (
                 "pages of 2 KiB",

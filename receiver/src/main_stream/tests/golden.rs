@@ -158,9 +158,10 @@ fn the_observed_page_size_of_an_arm_machine_is_understood() {
     // qemu-system-aarch64 7.2.22, -M virt.
     let mut stream = MainStream::new(Options::default());
     let bytes = b"\x51\x45\x56\x4d\0\0\0\x03\x07\0\0\0\x08virt-7.2\
-        \x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c\x01";
+        \x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c\
+        \x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04";
     let events = feed(&mut stream, bytes);
-    let [Event::Header { .. }, Event::Configuration(configuration)] = &events[..] else {
+    let [Event::Header { .. }, Event::Configuration(configuration), _] = &events[..] else {
         panic!("{events:?}");
     };
     assert_eq!(
