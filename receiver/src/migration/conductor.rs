@@ -1,32 +1,34 @@
 //! The main thread: walks the main stream and conducts everything else.
 
+mod memory;
+mod sync_point;
+
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use landfall_pagepool::{BlockName, BlockRequest, Pool};
+use landfall_pagepool::Pool;
 
 use super::answers::{Answer, acks_once, answer_to};
 use super::input::{Filled, Input};
 use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
 use super::return_path::ReturnPath;
-use super::rounds::{Gate, Rounds, check_close, check_end, gate};
+use super::rounds::{Rounds, check_close, check_end};
 use super::settle::{self, Beside, ChannelCount};
 use super::silent_end::SilentEnd;
 use crate::clock::{NS_PER_MS, now_ns, seconds};
 use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
-use crate::hung_up::has_hung_up;
 use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
-use crate::mapped_ram::{FileReads, Load, Loaded, SavedFile};
-use crate::reader::{Order, Reader, cpu_use};
-use crate::run::{ChannelStats, Run, lock};
-use crate::stats::{Latencies, Round};
+use crate::mapped_ram::{FileReads, SavedFile};
+use crate::reader::{Reader, cpu_use};
+use crate::run::{Run, lock};
+use crate::stats::Latencies;
 use crate::status::Status;
 use crate::tcp_info;
-use crate::wire::{BlockInfo, Configuration, PageBytes, Reply, SectionType};
+use crate::wire::{Configuration, PageBytes, Reply, SectionType};
 
 /// Where pages go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -398,74 +400,6 @@ impl<'run> Walk<'run> {
         Ok(())
     }
 
-    fn ram_blocks(&mut self, blocks: &[BlockInfo]) -> Result<(), RunError> {
-        let requests = blocks
-            .iter()
-            .map(|block| {
-                let name = BlockName::parse(block.name.as_bytes()).map_err(|error| {
-                    RunError::new(Family::Malformed, format!("RAM block '{}': {error}", block.name))
-                })?;
-                Ok(BlockRequest { name, bytes: block.used_bytes })
-            })
-            .collect::<Result<Vec<_>, RunError>>()?;
-        let mut pool = lock(self.pool);
-        let carved = match self.plan.sink {
-            Sink::Ram => pool.carve(&requests, self.page.get(), &|_, _| {}),
-            Sink::Discard => pool.sketch(&requests, self.page.get()),
-        };
-        drop(pool);
-        let ram = Arc::new(
-            carved.map_err(|error| RunError::new(Family::Environment, error.to_string()))?,
-        );
-        self.received.ram = Some(Arc::clone(&ram));
-        self.run.set_ram(ram);
-        let now = now_ns();
-        self.run.phases().ram_mapped = Some(now);
-        self.turned_ns.set(now);
-        if let ChannelCount::Configured(count) = self.plan.channels {
-            let stall_ns = self.plan.stall_ns;
-            let connections = settle::configured(self.run, &self.beside(), count, stall_ns)?;
-            self.attach(connections);
-            set_active(self.run, self.plan);
-        }
-        Ok(())
-    }
-
-    /// Has the readers load the pages of a mapped-ram file, and waits.
-    fn load(&mut self, blocks: &[BlockInfo]) -> Result<(), RunError> {
-        let Some(file) = self.file.as_ref().filter(|_| blocks.iter().all(|b| b.mapped.is_some()))
-        else {
-            return Ok(());
-        };
-        self.run.phases().first_byte.get_or_insert_with(now_ns);
-        let readers = self.readers.len();
-        let keep = self.plan.sink == Sink::Ram;
-        let reads = self.plan.file_reads;
-        let load = Arc::new(Load::new(file.clone(), blocks, self.page, reads, readers, keep));
-        for reader in self.readers {
-            reader.order(Order::Load(Arc::clone(&load)));
-        }
-        let main = &self.run.main;
-        let mut counted = Loaded::default();
-        loop {
-            let is_done = load.is_done();
-            let loaded = load.loaded(self.run);
-            if loaded != counted {
-                main.wire_bytes.add(loaded.bytes - counted.bytes);
-                main.normal.add(loaded.normal - counted.normal);
-                main.zero.add(loaded.zero - counted.zero);
-                main.last_activity_ns.set(now_ns());
-                counted = loaded;
-            }
-            if is_done {
-                self.bitmaps_are_empty = loaded.normal == 0;
-                return file.check_unchanged();
-            }
-            settle::wait(self.run, TICK_MS)?;
-            self.check_time(false)?;
-        }
-    }
-
     /// Derives the channel count, if that is to be done and has not been.
     fn settle_derived(&self, multifd: bool) -> Result<(), RunError> {
         if self.plan.channels == ChannelCount::Derived && self.run.sync().is_none() {
@@ -491,88 +425,6 @@ impl<'run> Walk<'run> {
         settle::attach(self.run, self.readers, connections, self.page, keep);
         self.turned_ns.set(now_ns());
         self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
-    }
-
-    /// Waits until every channel has come to this sync point, and lets them go
-    /// on.
-    fn sync_point(&self) -> Result<(), RunError> {
-        let sync = self.run.sync().expect("channels are known at a sync point");
-        let since_ns = now_ns();
-        let sync_point = loop {
-            match gate(sync, |channel| self.run.has_ended(channel))? {
-                Gate::Open(sync_point) => break sync_point,
-                Gate::Closed(sync_point) => {
-                    settle::wait(self.run, TICK_MS)?;
-                    self.check_time(true)?;
-                    self.check_sync_stall(sync_point, since_ns)?;
-                    if self.return_path.is_open() && has_hung_up(&self.input.fd()) {
-                        let text = format!(
-                            "main stream: closed by the source while sync point {sync_point} was \
-                             awaited on its channels"
-                        );
-                        return Err(RunError::new(Family::Misbehaved, text));
-                    }
-                }
-            }
-        };
-        let now = now_ns();
-        let waited_ns = now - since_ns;
-        self.run.main.sync_wait_ns.add(waited_ns);
-        self.run.main.sync_points.add(1);
-        self.note_round(now, waited_ns);
-        self.run.phases().first_byte.get_or_insert(now);
-        sync.pass(sync_point);
-        self.run.wake_readers();
-        self.turned_ns.set(now);
-        Ok(())
-    }
-
-    fn check_sync_stall(&self, sync_point: u64, since_ns: u64) -> Result<(), RunError> {
-        let moved = self.run.channels().iter().map(ChannelStats::active_ns);
-        let newest_ns = moved.max().unwrap_or(0).max(since_ns);
-        let silent_ns = now_ns().saturating_sub(newest_ns);
-        if silent_ns <= self.plan.stall_ns {
-            return Ok(());
-        }
-        let sync = self.run.sync().expect("channels are known at a sync point");
-        let missing: Vec<String> = (0..sync.channels())
-            .filter(|&channel| sync.reached(channel) < sync_point)
-            .map(|channel| channel.to_string())
-            .collect();
-        let text = format!(
-            "sync point {sync_point}: channels {} have not sent their SYNC, and nothing came on \
-             any channel for {} s (--stall-timeout {})",
-            missing.join(", "),
-            seconds(silent_ns),
-            seconds(self.plan.stall_ns)
-        );
-        Err(RunError::new(Family::Misbehaved, text))
-    }
-
-    fn note_round(&self, now: u64, sync_wait_ns: u64) {
-        let main = &self.run.main;
-        let mut end = RoundStart {
-            at_ns: now,
-            normal: main.normal.get(),
-            zero: main.zero.get(),
-            wire_bytes: main.wire_bytes.get(),
-        };
-        for channel in self.run.channels() {
-            end.normal += channel.counters.normal.get();
-            end.zero += channel.counters.zero.get();
-            end.wire_bytes += channel.counters.wire_bytes.get();
-        }
-        let start = self.round.replace(end);
-        let mut rounds = lock(&self.run.rounds);
-        if rounds.len() < ROUNDS_MAX {
-            rounds.push(Round {
-                duration_ns: end.at_ns - start.at_ns,
-                normal: end.normal - start.normal,
-                zero: end.zero - start.zero,
-                wire_bytes: end.wire_bytes - start.wire_bytes,
-                sync_wait_ns,
-            });
-        }
     }
 
     /// Device state may still be on its way on the channels when main is at its end.
