@@ -55,7 +55,7 @@ pub fn file(bytes: &[u8], offset: usize) {
 /// Reads `bytes` as a file with `mapped-ram`, from its beginning.
 ///
 /// # Panics
-/// As [`file`].
+/// As [`file()`].
 pub fn mapped_ram_file(bytes: &[u8]) {
     file(bytes, 0);
 }
