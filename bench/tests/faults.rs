@@ -188,9 +188,20 @@ fn silence_ends_a_source_without_a_description() {
 
 #[test]
 fn ten_thousand_strays_change_neither_the_time_nor_the_result_of_a_run() {
+    // A busy host may need longer to make so many: then the run is slower.
+    let connected = [16, 8, 4].map(|mib| mib << 20).into_iter().map(among_strays);
+    assert!(
+        connected.into_iter().any(|connected| connected >= STRAYS),
+        "strays had not the time to connect"
+    );
+}
+
+/// A run at `rate` bytes a second, alone and among strays; returns how many of
+/// these there were.
+fn among_strays(rate: u64) -> u64 {
     let receiver = receiver(Duration::from_secs(20));
     let plan = plan(64, CHANNELS, |config| config.uuid = [7; 16]);
-    let rate = Some(16 << 20);
+    let rate = Some(rate);
     let (migration, port) = listen(&receiver, Some(CHANNELS));
     let alone = run(&plan, port, rate, vec![], &Progress::new());
     is_whole(&plan, &migration, &alone, "alone");
@@ -216,11 +227,11 @@ fn ten_thousand_strays_change_neither_the_time_nor_the_result_of_a_run() {
         "alone {:?}, among {connected} strays {:?}, {strays} of them counted",
         alone.elapsed, among.elapsed
     );
-    assert!(connected >= STRAYS, "only {connected} strays had the time to connect");
     // Those that came after the last look at the door go unseen.
-    assert!(strays >= STRAYS * 9 / 10, "only {strays} of {connected} strays were counted");
+    assert!(strays >= connected * 9 / 10, "only {strays} of {connected} strays were counted");
     let limit = alone.elapsed.mul_f64(1.2) + Duration::from_millis(500);
     assert!(among.elapsed <= limit, "{:?} alone, {:?} among strays", alone.elapsed, among.elapsed);
+    connected
 }
 
 /// Strays of every kind, one after the other, until it is `over` or there have been enough.
