@@ -1,5 +1,7 @@
 //! The one clock of a receiver.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of `CLOCK_MONOTONIC` (clock_gettime(2)). Read through the vDSO:
@@ -15,6 +17,11 @@ pub fn now_ns() -> u64 {
 pub fn ns_of(clock: ClockId) -> Option<u64> {
     let time = clock_gettime(clock).ok()?;
     Some(time.tv_sec().cast_unsigned() * NS_PER_S + time.tv_nsec().cast_unsigned())
+}
+
+/// A duration in nanoseconds; `u64::MAX` if it is longer (584 years).
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds as seconds for a message, to the millisecond.

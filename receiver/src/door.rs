@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::arrivals::Verdict;
-use crate::clock::{NS_PER_MS, NS_PER_S, now_ns};
+use crate::clock::{NS_PER_MS, NS_PER_S, nanos, now_ns};
 use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
 use crate::listen::{Accepted, ListenError, Listeners, Peer};
@@ -236,10 +236,6 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<(), RunError> {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(host)?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(host)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How often the watchdog looks, milliseconds.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::arrivals::Arrivals;
 use crate::channel::{RunMethod, Terms};
-use crate::clock::now_ns;
+use crate::clock::{nanos, now_ns};
 use crate::device_packets::DevicePackets;
 use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
@@ -425,10 +425,6 @@ impl Drop for Receiver {
 pub fn allowed_cpus() -> Vec<usize> {
     let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
     (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Readers started without `--readers`.

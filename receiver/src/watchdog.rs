@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{NS_PER_S, seconds};
+use crate::clock::{NS_PER_S, nanos, seconds};
 use crate::error::{Family, RunError};
 use crate::run::{Run, lock};
 use crate::stats::ChannelPhase;
@@ -26,10 +26,9 @@ pub struct Watchdog {
 impl Watchdog {
     /// A stall of `stall` ends the run; so does silence of `idle` anywhere.
     pub fn new(stall: Duration, idle: Option<Duration>) -> Self {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            stall_ns: ns(stall),
-            idle_ns: idle.map(ns),
+            stall_ns: nanos(stall),
+            idle_ns: idle.map(nanos),
             sampled_ns: 0,
             looked_inside_ns: 0,
             evidence: Vec::new(),

@@ -10,14 +10,14 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
-use landfall_receiver::listen::Listeners;
+use landfall_receiver::{clock::nanos, listen::Listeners, run::lock};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -144,7 +144,7 @@ impl<'a> Tape<'a> {
         // The clock is read under the lock: entries stand in the order of their times.
         let mut order = lock(&self.order);
         let begin = *lock(&self.begin).get_or_insert_with(Instant::now);
-        let at_ns = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let at_ns = nanos(begin.elapsed());
         let channel = u32::try_from(index).expect("fewer connections than descriptors");
         if let Err(error) = order.write_all(&Entry { at_ns, channel, event }.encode()) {
             drop(order);
@@ -183,7 +183,7 @@ impl<'a> Tape<'a> {
             data.finish().map_err(|error| failed(&data_name(index), error))?;
             replies.finish().map_err(|error| failed(&replies_name(index), error))?;
         }
-        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let duration_ns = nanos(duration);
         let text = format!("{:#}\n", description(&channels, duration_ns, complete));
         let path = self.directory.join(DESCRIPTION);
         fs::write(path, text).map_err(|error| failed(DESCRIPTION, error))?;
@@ -297,10 +297,6 @@ fn send_all(to: &OwnedFd, mut bytes: &[u8]) -> bool {
 
 fn connection_error(channel: usize, error: io::Error) -> RecordingError {
     RecordingError::Connection { channel, error }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most bytes taken at once.

@@ -10,22 +10,21 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
 };
 
+use landfall_receiver::{clock::nanos, reader::process_cpu_use, run::lock};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        resource::{UsageWho, getrusage},
         sendfile::sendfile64,
         socket::{MsgFlags, Shutdown, recv, shutdown},
-        time::TimeValLike,
     },
 };
 
@@ -101,7 +100,7 @@ pub fn replay(
     target: &Target,
     options: &ReplayOptions,
 ) -> Result<Replayed, RecordingError> {
-    let cpu_before = cpu_time();
+    let cpu_before = process_cpu_use();
     let begin = Instant::now();
     let stage = Stage::new(recording, options);
     let stage = &stage;
@@ -137,7 +136,7 @@ pub fn replay(
     Ok(Replayed {
         bytes: stage.bytes.load(Relaxed),
         elapsed: begin.elapsed(),
-        cpu: cpu_time().saturating_sub(cpu_before),
+        cpu: Duration::from_nanos(process_cpu_use().since(cpu_before).total_ns()),
         held_share: if sending == 0 { 0.0 } else { held as f64 / sending as f64 },
         same_replies: !stage.replies_differ.load(Relaxed) && stage.all_replies_came(),
         cut: *lock(&stage.cut),
@@ -362,21 +361,6 @@ impl Channel {
         lock(&stage.replies)[self.index].1 = false;
         stage.more_replies.notify_all();
     }
-}
-
-fn cpu_time() -> Duration {
-    let ns = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
-        usage.user_time().num_nanoseconds() + usage.system_time().num_nanoseconds()
-    });
-    Duration::from_nanos(ns.cast_unsigned())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Under this share of waiting the replay was what limited the run.

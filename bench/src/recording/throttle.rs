@@ -2,9 +2,11 @@
 //! another connection.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use landfall_receiver::run::lock;
 
 /// Which entries of the order have gone out.
 ///
@@ -55,7 +57,7 @@ impl Throttle {
             }
             std::thread::sleep(early.min(TICK));
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while !is_over()
             && state.iter().enumerate().any(|(other, place)| {
                 let held = place.held_since.is_some_and(|since| since.elapsed() > HELD);
@@ -69,7 +71,7 @@ impl Throttle {
 
     /// The last entry of `channel` has gone out; `next` is the one after it.
     pub(super) fn passed(&self, channel: usize, next: Option<usize>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state[channel] = Place { next: next.unwrap_or(usize::MAX), held_since: None };
         drop(state);
         self.changed.notify_all();
@@ -77,11 +79,7 @@ impl Throttle {
 
     /// The destination takes nothing more of `channel` at present.
     pub(super) fn held(&self, channel: usize) {
-        self.lock()[channel].held_since.get_or_insert_with(Instant::now);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)[channel].held_since.get_or_insert_with(Instant::now);
     }
 }
 

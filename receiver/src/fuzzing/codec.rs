@@ -16,7 +16,7 @@ pub fn compressed_packets(script: &[u8]) {
         static TARGET: Target = Target::new();
     }
     let mut script = Script(script);
-    let method = METHODS[usize::from(script.byte()) % METHODS.len()];
+    let method = Compression::METHODS[usize::from(script.byte()) % Compression::METHODS.len()];
     let mut packets = Vec::new();
     while !script.is_empty() && packets.len() < PACKETS_MAX {
         let pages = usize::from(script.byte()) % PAGES_MAX + 1;
@@ -51,14 +51,6 @@ pub fn compressed_packets_seeds() -> Vec<Vec<u8>> {
         \x6d\x0e\x37\xa0\0\0\0\0\0\0\0\x80\x77\x03\x94\x99\xf4\xd8\0\x20\0\0";
     vec![zlib.to_vec(), zstd.to_vec(), qpl.to_vec(), uadk.to_vec(), qatzip.to_vec()]
 }
-
-const METHODS: [Compression; 5] = [
-    Compression::Zlib,
-    Compression::Zstd,
-    Compression::Qpl,
-    Compression::Uadk,
-    Compression::Qatzip,
-];
 
 /// More of them come no further than these.
 const PACKETS_MAX: usize = 8;

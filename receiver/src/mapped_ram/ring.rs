@@ -14,7 +14,7 @@ use landfall_pagepool::RamBlocks;
 use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::RunError;
-use crate::ring::RingFeatures;
+use crate::ring::{RingFeatures, completion};
 
 /// A ring with up to so many reads at once.
 ///
@@ -129,23 +129,7 @@ impl FileRing {
     /// # Errors
     /// Environment: `io_uring_enter` failed for a reason that no retry mends.
     pub fn wait(&mut self) -> Result<(), RunError> {
-        loop {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => return Ok(()),
-                // A signal, or completions to be taken first.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                    ) =>
-                {
-                    if !self.ring.completion().is_empty() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(RunError::host("io_uring_enter", error)),
-            }
-        }
+        completion::wait(&mut self.ring)
     }
 
     /// The next read that has ended, if any.
@@ -158,10 +142,7 @@ impl FileRing {
             }
             let slot = entry.user_data() as usize;
             self.busy[slot] = false;
-            let result = match entry.result() {
-                bytes @ 0.. => Ok(bytes.cast_unsigned() as usize),
-                error => Err(io::Error::from_raw_os_error(-error)),
-            };
+            let result = completion::result(&entry);
             return Some(Done { slot, result });
         }
     }

@@ -5,6 +5,7 @@
 //! as long as the ring, the guest RAM is kept by an `Arc`, and dropping the ring
 //! cancels and drains. So everything here is safe to call.
 
+pub(crate) mod completion;
 mod features;
 
 use std::io;
@@ -239,23 +240,7 @@ impl ReaderRing {
     /// # Errors
     /// Environment: `io_uring_enter` failed for a reason that no retry mends.
     pub fn wait(&mut self) -> Result<(), RunError> {
-        loop {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => return Ok(()),
-                // A signal, or completions to be taken first.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                    ) =>
-                {
-                    if !self.ring.completion().is_empty() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(RunError::host("io_uring_enter", error)),
-            }
-        }
+        completion::wait(&mut self.ring)
     }
 
     /// The next completion that is there, if any.
@@ -269,10 +254,7 @@ impl ReaderRing {
             Operation::Wake => self.wake_in_flight = false,
             Operation::Cancel => self.cancels_in_flight -= 1,
         }
-        let result = match entry.result() {
-            bytes @ 0.. => Ok(bytes.cast_unsigned() as usize),
-            error => Err(io::Error::from_raw_os_error(-error)),
-        };
+        let result = completion::result(&entry);
         Some(Completion { operation, result })
     }
 

@@ -59,6 +59,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// Every method that compresses.
+    pub const METHODS: [Self; 5] = [Self::Zlib, Self::Zstd, Self::Qpl, Self::Uadk, Self::Qatzip];
+
     fn of(flags: PacketFlags) -> Option<Self> {
         match PacketFlags(flags.0 & COMPRESSION_BITS) {
             PacketFlags(0) => Some(Self::None),

@@ -80,7 +80,7 @@ fn pages(salt: u64, count: u64) -> Vec<u8> {
 
 #[test]
 fn pages_come_back_packet_after_packet_however_they_are_cut_and_placed() {
-    for compression in METHODS {
+    for compression in Compression::METHODS {
         for cut in [1, 13, 4096, usize::MAX] {
             let mut bed = Bed::new(compression);
             let mut encoder = Encoder::new(compression);
@@ -101,7 +101,7 @@ fn pages_come_back_packet_after_packet_however_they_are_cut_and_placed() {
 
 #[test]
 fn a_payload_cut_short_lengthened_or_of_another_size_is_refused() {
-    for compression in METHODS {
+    for compression in Compression::METHODS {
         let payload = |pages| Encoder::new(compression).packet(pages);
         let label = compression.as_str();
         let (two, three) = (pages(5, 2), pages(5, 3));
@@ -232,7 +232,7 @@ fn tables_of_lengths_are_checked_before_their_pages() {
 
 #[test]
 fn a_decoder_is_lent_its_memory_before_it_has_any_and_gives_it_back() {
-    for compression in METHODS {
+    for compression in Compression::METHODS {
         let staging = Staging::new(1000);
         let payload = Encoder::new(compression).packet(&pages(1, 1));
         let outcome = Decoder::new(compression, PageBytes::DEFAULT, &staging);
@@ -255,11 +255,4 @@ fn a_decoder_is_lent_its_memory_before_it_has_any_and_gives_it_back() {
     }
 }
 
-const METHODS: [Compression; 5] = [
-    Compression::Zlib,
-    Compression::Zstd,
-    Compression::Qpl,
-    Compression::Uadk,
-    Compression::Qatzip,
-];
 const PAGE: u64 = 4096;
