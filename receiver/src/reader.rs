@@ -280,7 +280,7 @@ impl<'run> Loop<'run> {
         counters.phase.set(channel.phase().to_number());
         let (missing, then_header, pages) = match channel.want() {
             Want::Header { missing } => {
-                self.ring.arm_header(slot, missing);
+                self.ring.arm_header(slot, missing, channel.hoped());
                 return Ok(());
             }
             Want::SyncPoint(sync_point) => {
@@ -317,46 +317,49 @@ impl<'run> Loop<'run> {
         now: u64,
         latencies: &mut Latencies,
     ) -> Result<(), RunError> {
-        let attached = &mut self.channels[slot];
-        let channel = &mut attached.channel;
-        let reader = self.run.channel(channel.id());
+        let channel = &self.channels[slot].channel;
         match completion.result {
-            // Its pages were not whole; they will be armed again.
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
-                if !matches!(channel.want(), Want::SyncPoint(_)) && !self.ring.is_busy(slot) {
-                    let since_ns = attached.since_ns;
-                    self.go_on(slot, since_ns)?;
-                }
-                Ok(())
-            }
             Err(error) => Err(lost(channel.id(), &error)),
             Ok(0) => {
                 channel.end()?;
-                reader.counters.phase.set(ChannelPhase::Ended.to_number());
+                let counters = &self.run.channel(channel.id()).counters;
+                counters.phase.set(ChannelPhase::Ended.to_number());
                 // Main knows whether it may end now.
                 self.run.wake_main();
                 Ok(())
             }
-            Ok(bytes) => {
-                let tally =
-                    Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
-                let ram = self.run.ram().expect("RAM is known before channels");
-                channel.take_header(self.ring.header(slot, bytes), ram, tally)?;
-                reader.counters.last_activity_ns.set(now);
-                let since_ns = attached.since_ns;
-                let part = matches!(channel.want(), Want::Header { missing } if missing < channel.header_bytes());
-                if part {
-                    return self.go_on(slot, since_ns);
-                }
-                latencies.header_wait_ns.saturating_record(now - since_ns);
-                reader.counters.header_ns.add(now - since_ns);
-                self.go_on(slot, now)
-            }
+            Ok(bytes) => self.take_header(slot, bytes, now, latencies),
         }
     }
 
-    /// Takes what came of pages or of a payload; returns the time, which decoding
-    /// may have taken some of.
+    /// Takes the first `bytes` of the slot's header buffer and goes on.
+    fn take_header(
+        &mut self,
+        slot: usize,
+        bytes: usize,
+        now: u64,
+        latencies: &mut Latencies,
+    ) -> Result<(), RunError> {
+        let attached = &mut self.channels[slot];
+        let channel = &mut attached.channel;
+        let reader = self.run.channel(channel.id());
+        let tally = Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
+        let ram = self.run.ram().expect("RAM is known before channels");
+        channel.take_header(self.ring.header(slot, bytes), ram, tally)?;
+        reader.counters.last_activity_ns.set(now);
+        let since_ns = attached.since_ns;
+        let part =
+            matches!(channel.want(), Want::Header { missing } if missing < channel.header_bytes());
+        if part {
+            return self.go_on(slot, since_ns);
+        }
+        latencies.header_wait_ns.saturating_record(now - since_ns);
+        reader.counters.header_ns.add(now - since_ns);
+        self.go_on(slot, now)
+    }
+
+    /// Takes what came of pages or of a payload, and of the header behind them; returns
+    /// the time, which decoding may have taken some of.
     fn pages(
         &mut self,
         slot: usize,
@@ -368,42 +371,42 @@ impl<'run> Loop<'run> {
         let channel = &mut attached.channel;
         let reader = self.run.channel(channel.id());
         let bytes = match completion.result {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => 0,
             Err(error) => return Err(lost(channel.id(), &error)),
             Ok(0) => return Err(channel.end().expect_err("pages are missing").into()),
             Ok(bytes) => bytes,
         };
+        let wanted = channel.want();
+        // What came beyond them is of the next header.
+        let taken = (bytes as u64).min(wanted.surely());
         let tally = Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
         let ram = self.run.ram().expect("RAM is known before channels");
         reader.counters.last_activity_ns.set(now);
         let mut now = now;
-        match (channel.want(), attached.discard) {
-            (Want::Pages { .. }, _) => channel.take_pages(bytes as u64, ram, tally),
-            (_, Some(_)) => channel.drop_payload(bytes as u64, ram, tally),
+        match (wanted, attached.discard) {
+            (Want::Pages { .. }, _) => channel.take_pages(taken, ram, tally),
+            (_, Some(_)) => channel.drop_payload(taken, ram, tally),
             (_, None) => {
                 let began_ns = now_ns();
-                channel.take_payload(self.ring.staging(slot, bytes), ram, tally)?;
+                channel.take_payload(self.ring.staging(slot, taken as usize), ram, tally)?;
                 now = now_ns();
                 reader.counters.decode_ns.add(now - began_ns);
             }
         }
         if let Want::Pages { .. } | Want::Payload { .. } = channel.want() {
-            // Short. The header linked behind it is cancelled; go on after that.
-            if !self.ring.is_busy(slot) {
-                let since_ns = attached.since_ns;
-                self.go_on(slot, since_ns)?;
-            }
+            // Short.
+            let since_ns = attached.since_ns;
+            self.go_on(slot, since_ns)?;
             return Ok(now);
         }
         let took_ns = now - attached.since_ns;
         latencies.packet_ns.saturating_record(took_ns);
         reader.counters.pages_ns.add(took_ns);
-        attached.since_ns = now;
-        if self.ring.is_busy(slot) {
-            // The header behind the pages is on its way.
-            reader.counters.phase.set(channel.phase().to_number());
-        } else {
-            self.go_on(slot, now)?;
+        match bytes - taken as usize {
+            0 => self.go_on(slot, now)?,
+            behind => {
+                attached.since_ns = now;
+                self.take_header(slot, behind, now, latencies)?;
+            }
         }
         Ok(now)
     }

@@ -70,6 +70,17 @@ pub enum Want {
     SyncPoint(u64),
 }
 
+impl Want {
+    /// How many bytes must come before the channel can say that it has what it
+    /// wants, at least: a source that is alive sends them.
+    pub fn surely(self) -> u64 {
+        match self {
+            Self::Pages { missing, .. } | Self::Payload { missing, .. } => missing,
+            Self::Header { .. } | Self::SyncPoint(_) => 0,
+        }
+    }
+}
+
 /// The state of one channel.
 #[derive(Debug)]
 pub struct Channel {
@@ -88,6 +99,8 @@ pub struct Channel {
     /// How far a decoder has filled the runs.
     filled: Filled,
     missing: u64,
+    /// Of the last packet.
+    payload_bytes: u64,
     /// From the first compressed packet on.
     decoder: Option<Decoder>,
     /// A device-state packet on its way.
@@ -137,6 +150,7 @@ impl Channel {
             runs: Vec::with_capacity(pages),
             filled: Filled::default(),
             missing: 0,
+            payload_bytes: 0,
             decoder: None,
             device_state: None,
             sync: false,
@@ -165,6 +179,14 @@ impl Channel {
             Phase::Payload => Want::Payload { missing: self.missing, then_header: !self.sync },
             Phase::Held => Want::SyncPoint(self.syncs),
         }
+    }
+
+    /// Payload that probably follows the next header: as much as followed the last one,
+    /// or nothing where that was little, or one of its bytes is there already.
+    #[inline]
+    pub fn hoped(&self) -> u64 {
+        let likely = self.header_have == 0 && self.payload_bytes >= HOPED_BYTES_MIN;
+        if likely { self.payload_bytes } else { 0 }
     }
 
     /// The length of a whole RAM packet's header: what to ask for behind pages and
@@ -318,3 +340,6 @@ impl Channel {
 pub const HEADER_BYTES_MAX: usize = PageBytes::DEFAULT.packet_header_bytes();
 
 const _: () = assert!(PageBytes::DEFAULT.get() == PageBytes::MIN);
+
+/// Less payload is there soon after its header.
+const HOPED_BYTES_MIN: u64 = 64 * 1024;

@@ -109,6 +109,7 @@ impl Channel {
     /// The header is whole, and was right.
     fn end_header(&mut self, tally: Tally<'_>) {
         self.at += self.header_have as u64;
+        self.payload_bytes = self.missing;
         self.header_have = 0;
         self.kind = PacketKind::Ram;
         self.packets += 1;

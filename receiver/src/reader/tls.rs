@@ -40,7 +40,6 @@ impl Loop<'_> {
         let feed = tls.as_mut().expect("a channel under TLS");
         let counters = &self.run.channel(channel.id()).counters;
         match completion.result {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => return Ok(now),
             Err(error) => return Err(lost(channel.id(), &error)),
             Ok(0) => {
                 feed.end(channel, counters.wire_bytes.get())?;
@@ -91,7 +90,9 @@ impl Loop<'_> {
         };
         counters.phase.set(phase.to_number());
         match fed {
-            Fed::Receive { from } => self.ring.arm_staging(slot, from),
+            Fed::Receive { from, surely, hoped } => {
+                self.ring.arm_staging(slot, from, surely, hoped);
+            }
             Fed::Held => {
                 let Want::SyncPoint(sync_point) = channel.want() else { unreachable!("held") };
                 let id = channel.id();

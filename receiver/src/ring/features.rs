@@ -7,7 +7,7 @@ use io_uring::{IoUring, Probe, opcode};
 use crate::error::{Family, RunError};
 
 /// Set-up flags that a reader's ring uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingFeatures {
     /// `IORING_SETUP_SINGLE_ISSUER` (6.0): one thread submits.
     pub single_issuer: bool,
@@ -17,6 +17,8 @@ pub struct RingFeatures {
     /// `IORING_SETUP_COOP_TASKRUN` (5.19): no interrupt for completions; what
     /// is used where `defer_taskrun` is missing.
     pub coop_taskrun: bool,
+    /// `IORING_RECVSEND_POLL_FIRST` (5.19): a receive may wait before it looks.
+    pub poll_first: bool,
 }
 
 impl RingFeatures {
@@ -52,11 +54,13 @@ impl RingFeatures {
                 return Err(RunError::new(Family::Environment, text));
             }
         }
-        let mut features = Self { single_issuer: false, defer_taskrun: false, coop_taskrun: false };
+        let mut features = Self::default();
         features.single_issuer = !hidden(NAMES[0]) && features.with(0).builds();
         features.defer_taskrun =
             !hidden(NAMES[1]) && features.single_issuer && features.with(1).builds();
         features.coop_taskrun = !hidden(NAMES[2]) && features.with(2).builds();
+        // It came with the same release, and no probe names it.
+        features.poll_first = !hidden(NAMES[3]) && Self::default().with(2).builds();
         Ok(features)
     }
 
@@ -97,7 +101,7 @@ impl RingFeatures {
 
     /// The names of the features in use.
     pub fn names(self) -> Vec<&'static str> {
-        [self.single_issuer, self.defer_taskrun, self.coop_taskrun]
+        [self.single_issuer, self.defer_taskrun, self.coop_taskrun, self.poll_first]
             .into_iter()
             .zip(NAMES)
             .filter_map(|(on, name)| on.then_some(name))
@@ -136,7 +140,7 @@ fn missing(error: std::io::Error) -> RunError {
 }
 
 const MASK_VARIABLE: &str = "LANDFALL_RING_MASK";
-const NAMES: [&str; 3] = ["single_issuer", "defer_taskrun", "coop_taskrun"];
+const NAMES: [&str; 4] = ["single_issuer", "defer_taskrun", "coop_taskrun", "poll_first"];
 const PROBE_ENTRIES: u32 = 4;
 
 /// What a reader cannot do without.

@@ -7,6 +7,8 @@
 
 pub(crate) mod completion;
 mod features;
+mod low_water;
+mod patience;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,15 +22,20 @@ use landfall_pagepool::RamBlocks;
 pub use features::RingFeatures;
 
 use crate::channel::HEADER_BYTES_MAX;
+use crate::clock::now_ns;
 use crate::error::RunError;
 use crate::place::Run;
 use crate::wire::COMPRESSED_BYTES_MAX;
+use low_water::LowWater;
+use patience::Patience;
 
 /// A ring with its channels' sockets.
 ///
 /// Field order is drop order: the ring goes before what it may write.
 pub struct ReaderRing {
     ring: IoUring,
+    features: RingFeatures,
+    patience: Patience,
     slots: Vec<Slot>,
     ram: Option<Arc<RamBlocks>>,
     wake: Arc<OwnedFd>,
@@ -39,16 +46,19 @@ pub struct ReaderRing {
     cancels_in_flight: usize,
 }
 
-/// One channel's socket and what its operations may write.
+/// One channel's socket and what its operation may write.
 struct Slot {
     socket: Arc<OwnedFd>,
+    low_water: LowWater,
     header: Box<[u8; HEADER_BYTES_MAX]>,
     iovecs: Box<[libc::iovec]>,
     message: Box<libc::msghdr>,
     /// For bytes that do not go to guest RAM as they come; empty until given.
     staging: Box<[u8]>,
-    header_in_flight: bool,
-    pages_in_flight: bool,
+    /// One at a time: what comes is in the order of the stream.
+    in_flight: Option<Operation>,
+    /// The number of its wait for a whole packet.
+    patient: Option<u64>,
 }
 
 /// Which operation a completion belongs to.
@@ -56,7 +66,8 @@ struct Slot {
 pub enum Operation {
     /// Header bytes of the channel in this slot.
     Header(usize),
-    /// Pages, or bytes of a payload or of TLS, of the channel in this slot.
+    /// Pages, or bytes of a payload or of TLS, of the channel in this slot, and behind
+    /// them perhaps header bytes.
     Pages(usize),
     /// Somebody wrote to the wake-up eventfd.
     Wake,
@@ -86,6 +97,8 @@ impl ReaderRing {
         let ring = features.build(entries(channels))?;
         Ok(Self {
             ring,
+            features,
+            patience: Patience::new(channels),
             slots: Vec::with_capacity(channels),
             ram: None,
             wake,
@@ -105,7 +118,7 @@ impl ReaderRing {
         if self.ram.as_ref().is_some_and(|now| Arc::ptr_eq(now, &ram)) {
             return;
         }
-        assert!(self.slots.iter().all(|slot| !slot.pages_in_flight), "RAM changed under pages");
+        assert!(!self.slots.iter().any(Slot::has_pages_in_flight), "RAM changed under pages");
         self.ram = Some(ram);
     }
 
@@ -114,13 +127,15 @@ impl ReaderRing {
     pub fn attach(&mut self, socket: Arc<OwnedFd>, packet_pages: usize) -> usize {
         let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         self.slots.push(Slot {
+            low_water: LowWater::of(&socket),
             socket,
             header: Box::new([0; HEADER_BYTES_MAX]),
-            iovecs: vec![none; packet_pages].into_boxed_slice(),
+            // Of every page at most, and of the header behind them.
+            iovecs: vec![none; packet_pages + 1].into_boxed_slice(),
             message: Box::new(empty_message()),
             staging: Box::default(),
-            header_in_flight: false,
-            pages_in_flight: false,
+            in_flight: None,
+            patient: None,
         });
         self.slots.len() - 1
     }
@@ -129,7 +144,7 @@ impl ReaderRing {
     /// pages of the host.
     pub fn give_staging(&mut self, slot: usize, bytes: usize) {
         let place = &mut self.slots[slot];
-        assert!(!place.pages_in_flight, "the kernel may write the staging memory now");
+        assert!(!place.has_pages_in_flight(), "the kernel may write the staging memory now");
         place.staging = vec![0; bytes].into_boxed_slice();
     }
 
@@ -151,20 +166,28 @@ impl ReaderRing {
         self.wake_in_flight = true;
     }
 
-    /// Receives at most `missing` header bytes.
-    pub fn arm_header(&mut self, slot: usize, missing: usize) {
-        let entry = self.header_entry(slot, missing);
+    /// Receives at most `missing` header bytes. Probably `hoped` bytes of payload come with
+    /// them: they are waited for, but not long.
+    pub fn arm_header(&mut self, slot: usize, missing: usize, hoped: u64) {
+        self.wait_for(slot, 0, missing as u64, hoped);
+        let place = &mut self.slots[slot];
+        place.begin(Operation::Header(slot));
+        let bytes = u32::try_from(missing.min(HEADER_BYTES_MAX)).expect("a header is small");
+        let entry =
+            opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.header.as_mut_ptr(), bytes)
+                .build()
+                .user_data(encode(Operation::Header(slot)));
         // SAFETY: push needs an operation whose buffers stay valid until its completion.
-        // - header_entry aims at the slot's own header, which nobody else touches while
-        //   header_in_flight; socket and slot are kept by self, which drains before it drops them.
+        // - it writes at most HEADER_BYTES_MAX bytes of the slot's own header, which nobody else
+        //   touches while it is in flight; socket and slot are kept by self, which drains before
+        //   it drops them.
         unsafe { self.push(&entry) };
     }
 
-    /// Receives all of `runs` of `block`, and behind them, if wanted, at most
-    /// `then_header` bytes of the next header.
+    /// Receives `runs` of `block`, or the first bytes of them, and right behind them, if
+    /// wanted, as much of the next header as has come, at most `then_header` bytes.
     ///
-    /// The second receive starts only when the first was whole, else it ends
-    /// with `ECANCELED`.
+    /// What the completion says beyond the runs is of the header.
     pub fn arm_pages(
         &mut self,
         slot: usize,
@@ -175,64 +198,51 @@ impl ReaderRing {
         let ram = self.ram.as_ref().expect("RAM is set before pages are armed");
         let block = &ram[block];
         let place = &mut self.slots[slot];
-        assert!(!place.pages_in_flight, "one receive of pages at a time");
         // A run left out would be read as the next header.
-        assert!(runs.len() <= place.iovecs.len(), "more runs than the packet has pages");
+        assert!(runs.len() < place.iovecs.len(), "more runs than the packet has pages");
+        let mut bytes = 0;
         for (iovec, run) in place.iovecs.iter_mut().zip(runs) {
             let span =
                 block.span(run.offset, run.bytes).expect("runs were checked against the block");
             *iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.len() };
+            bytes += run.bytes;
         }
-        place.message.msg_iov = place.iovecs.as_mut_ptr();
-        place.message.msg_iovlen = runs.len();
-        let entry = opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
-            .flags(libc::MSG_WAITALL.cast_unsigned())
-            .build()
-            .user_data(encode(Operation::Pages(slot)));
-        place.pages_in_flight = true;
-        // SAFETY: see push_pages.
-        unsafe { self.push_pages(slot, entry, then_header) };
+        // SAFETY: see arm_message: spans of guest RAM kept by self.ram.
+        unsafe { self.arm_message(slot, runs.len(), bytes, then_header) };
     }
 
-    /// Receives `bytes` of a payload into the slot's staging memory, or as many of
-    /// them as it holds, and behind them, if that is all of them and it is wanted,
-    /// at most `then_header` bytes of the next header, as in
-    /// [`ReaderRing::arm_pages`].
+    /// Receives `bytes` of a payload into the slot's staging memory, or the first of
+    /// them, and behind them, if they all fit there and it is wanted, header bytes as
+    /// [`ReaderRing::arm_pages`] does.
     pub fn arm_payload(&mut self, slot: usize, bytes: u64, then_header: Option<usize>) {
         let place = &mut self.slots[slot];
         assert!(!place.staging.is_empty(), "staging memory is given before it is used");
-        let most = place.staging.len() as u64;
-        let buffer = place.staging.as_mut_ptr();
-        let whole = bytes <= most;
-        let entry = self.staging_entry(slot, buffer, bytes.min(most), libc::MSG_WAITALL);
-        // SAFETY: see push_pages: no more bytes than the slot's own staging memory has.
-        unsafe { self.push_pages(slot, entry, then_header.filter(|_| whole)) };
+        let most = bytes.min(place.staging.len() as u64);
+        let iov_base = place.staging.as_mut_ptr().cast();
+        place.iovecs[0] = libc::iovec { iov_base, iov_len: most as usize };
+        // SAFETY: see arm_message: no more bytes than the slot's own staging memory has.
+        unsafe { self.arm_message(slot, 1, most, then_header.filter(|_| most == bytes)) };
     }
 
     /// Receives what there is, any number of bytes, into the slot's staging memory
-    /// from `from` on.
-    pub fn arm_staging(&mut self, slot: usize, from: usize) {
+    /// from `from` on. At least `surely` more bytes are on their way; if that is 0,
+    /// `hoped` bytes are waited for, but not long.
+    pub fn arm_staging(&mut self, slot: usize, from: usize, surely: u64, hoped: u64) {
         let place = &mut self.slots[slot];
         let room = &mut place.staging[from..];
         assert!(!room.is_empty(), "a receive of nothing would look like the end");
         let (buffer, bytes) = (room.as_mut_ptr(), room.len() as u64);
-        let entry = self.staging_entry(slot, buffer, bytes, 0);
-        // SAFETY: see push_pages: no more bytes than the slot's own staging memory has there.
-        unsafe { self.push_pages(slot, entry, None) };
+        let (surely, hoped) = (surely.min(bytes), hoped.min(bytes));
+        // SAFETY: see arm_buffer: no more bytes than the slot's own staging memory has there.
+        unsafe { self.arm_buffer(slot, buffer, bytes, 0, (surely, hoped)) };
     }
 
     /// Drops at most `bytes` of pages or payload without a copy, which only TCP can
     /// (tcp(7), `MSG_TRUNC`). Fewer bytes may come.
-    ///
-    /// Nothing is linked behind them: what TCP drops is not waited for whole. With
-    /// `MSG_WAITALL` the kernel counts what is missing by how far the buffer was
-    /// filled; dropped bytes fill none, so that it would take, and drop, the bytes
-    /// behind them too (seen in Linux 6.18).
     pub fn arm_truncate(&mut self, slot: usize, bytes: u64) {
         let bytes = bytes.min(u64::from(u32::MAX));
-        let entry = self.staging_entry(slot, ptr::null_mut(), bytes, libc::MSG_TRUNC);
-        // SAFETY: see push_pages: with MSG_TRUNC TCP writes nothing.
-        unsafe { self.push_pages(slot, entry, None) };
+        // SAFETY: see arm_buffer: with MSG_TRUNC TCP writes nothing.
+        unsafe { self.arm_buffer(slot, ptr::null_mut(), bytes, libc::MSG_TRUNC, (bytes, 0)) };
     }
 
     /// Submits what is armed and waits for at least one completion.
@@ -240,7 +250,39 @@ impl ReaderRing {
     /// # Errors
     /// Environment: `io_uring_enter` failed for a reason that no retry mends.
     pub fn wait(&mut self) -> Result<(), RunError> {
-        completion::wait(&mut self.ring)
+        let slots = &self.slots;
+        let is_on = |slot: usize, number| slots[slot].patient == Some(number);
+        let Some(end_ns) = self.patience.next_end_ns(is_on) else {
+            return completion::wait(&mut self.ring);
+        };
+        let now = now_ns();
+        completion::wait_for(&mut self.ring, end_ns.saturating_sub(now))?;
+        self.lose_patience(now);
+        Ok(())
+    }
+
+    /// Slots that have waited long enough by `now` for a whole packet are woken by any
+    /// byte from now on.
+    fn lose_patience(&mut self, now: u64) {
+        while let Some((slot, number)) = self.patience.ended(now) {
+            let place = &mut self.slots[slot];
+            if place.patient == Some(number) {
+                place.patient = None;
+                place.low_water.set(&place.socket, 1);
+            }
+        }
+    }
+
+    /// Sets the slot's low-water mark: `surely` bytes are on their way, and if that is 0,
+    /// `missing` header bytes with `hoped` bytes of payload are likely.
+    fn wait_for(&mut self, slot: usize, surely: u64, missing: u64, hoped: u64) {
+        let place = &mut self.slots[slot];
+        place.patient = None;
+        if surely == 0 && hoped > 0 && place.low_water.is_minded() {
+            place.patient = self.patience.begin(slot, now_ns());
+        }
+        let mark = if place.patient.is_some() { missing + hoped } else { surely };
+        place.low_water.set(&place.socket, mark);
     }
 
     /// The next completion that is there, if any.
@@ -249,8 +291,10 @@ impl ReaderRing {
         let operation = decode(entry.user_data());
         self.in_flight -= 1;
         match operation {
-            Operation::Header(slot) => self.slots[slot].header_in_flight = false,
-            Operation::Pages(slot) => self.slots[slot].pages_in_flight = false,
+            Operation::Header(slot) | Operation::Pages(slot) => {
+                self.slots[slot].in_flight = None;
+                self.slots[slot].patient = None;
+            }
             Operation::Wake => self.wake_in_flight = false,
             Operation::Cancel => self.cancels_in_flight -= 1,
         }
@@ -262,21 +306,21 @@ impl ReaderRing {
     /// them.
     pub fn header(&self, slot: usize, bytes: usize) -> &[u8] {
         let slot = &self.slots[slot];
-        assert!(!slot.header_in_flight, "the kernel may write this header now");
+        assert!(slot.in_flight.is_none(), "the kernel may write this header now");
         &slot.header[..bytes]
     }
 
     /// The first `bytes` of a slot's staging memory, as the last receive left them.
     pub fn staging(&self, slot: usize, bytes: usize) -> &[u8] {
         let slot = &self.slots[slot];
-        assert!(!slot.pages_in_flight, "the kernel may write the staging memory now");
+        assert!(!slot.has_pages_in_flight(), "the kernel may write the staging memory now");
         &slot.staging[..bytes]
     }
 
     /// All of a slot's staging memory.
     pub fn staging_mut(&mut self, slot: usize) -> &mut [u8] {
         let slot = &mut self.slots[slot];
-        assert!(!slot.pages_in_flight, "the kernel may write the staging memory now");
+        assert!(!slot.has_pages_in_flight(), "the kernel may write the staging memory now");
         &mut slot.staging
     }
 
@@ -287,13 +331,13 @@ impl ReaderRing {
 
     /// True while an operation of this slot is under way.
     pub fn is_busy(&self, slot: usize) -> bool {
-        self.slots[slot].header_in_flight || self.slots[slot].pages_in_flight
+        self.slots[slot].in_flight.is_some()
     }
 
     /// Cancels everything and waits until the kernel has let go of it all.
     pub fn drain(&mut self) {
-        // A cancellation does not find what is between two states when it looks: a header whose
-        // pages have just come is not armed yet. So as often as it takes.
+        // A cancellation does not find what is between two states when it looks. So as often as
+        // it takes.
         while self.in_flight > 0 {
             self.cancel_all();
             while self.cancels_in_flight > 0 {
@@ -311,11 +355,7 @@ impl ReaderRing {
     fn cancel_all(&mut self) {
         let mut pending = Vec::new();
         pending.extend(self.wake_in_flight.then_some(Operation::Wake));
-        for (index, slot) in self.slots.iter().enumerate() {
-            // The first of a linked pair takes the second with it.
-            pending.extend(slot.pages_in_flight.then_some(Operation::Pages(index)));
-            pending.extend(slot.header_in_flight.then_some(Operation::Header(index)));
-        }
+        pending.extend(self.slots.iter().filter_map(|slot| slot.in_flight));
         self.cancels_in_flight += pending.len();
         for operation in pending {
             let entry = opcode::AsyncCancel::new(encode(operation))
@@ -334,52 +374,69 @@ impl ReaderRing {
         std::mem::forget(std::mem::replace(&mut self.wake_count, Box::new(0)));
     }
 
-    fn header_entry(&mut self, slot: usize, missing: usize) -> squeue::Entry {
+    /// Receives into the slot's first `places` iovecs, `bytes` in all, and behind them
+    /// into the header.
+    ///
+    /// Never with `MSG_WAITALL`: it would wait for a header behind the pages too, which
+    /// may not come; the low-water mark waits for the pages alone.
+    ///
+    /// # Safety
+    /// What the iovecs point at must stay valid, and be nobody else's to write, until the
+    /// completion: guest RAM kept by `self.ram`, or memory of the slot; `self` drains
+    /// before either goes.
+    unsafe fn arm_message(
+        &mut self,
+        slot: usize,
+        places: usize,
+        bytes: u64,
+        then_header: Option<usize>,
+    ) {
+        let poll_first = self.features.poll_first;
+        self.wait_for(slot, bytes, 0, 0);
         let place = &mut self.slots[slot];
-        assert!(!place.header_in_flight, "one receive of a header at a time");
-        let bytes = u32::try_from(missing.min(HEADER_BYTES_MAX)).expect("a header is small");
-        place.header_in_flight = true;
-        opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.header.as_mut_ptr(), bytes)
+        place.begin(Operation::Pages(slot));
+        let mut count = places;
+        if let Some(header) = then_header {
+            let iov_base = place.header.as_mut_ptr().cast();
+            let iov_len = header.min(HEADER_BYTES_MAX);
+            place.iovecs[places] = libc::iovec { iov_base, iov_len };
+            count += 1;
+        }
+        place.message.msg_iov = place.iovecs.as_mut_ptr();
+        place.message.msg_iovlen = count;
+        let entry = opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
+            .ioprio(place.poll_first(poll_first))
             .build()
-            .user_data(encode(Operation::Header(slot)))
+            .user_data(encode(Operation::Pages(slot)));
+        // SAFETY: the caller's promise, which is push's requirement; the header is the slot's own.
+        unsafe { self.push(&entry) };
     }
 
-    /// A receive that does not go to guest RAM.
-    fn staging_entry(
+    /// Receives up to `bytes` into `buffer`. So many are surely on their way, or else so
+    /// many are hoped for.
+    ///
+    /// # Safety
+    /// As [`ReaderRing::arm_message`], for `buffer`.
+    unsafe fn arm_buffer(
         &mut self,
         slot: usize,
         buffer: *mut u8,
         bytes: u64,
         flags: i32,
-    ) -> squeue::Entry {
+        (surely, hoped): (u64, u64),
+    ) {
+        let poll_first = self.features.poll_first;
+        self.wait_for(slot, surely, 0, hoped);
         let place = &mut self.slots[slot];
-        assert!(!place.pages_in_flight, "one receive of pages at a time");
-        place.pages_in_flight = true;
+        place.begin(Operation::Pages(slot));
         let bytes = u32::try_from(bytes).expect("no more than u32::MAX");
-        opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
+        let entry = opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
             .flags(flags)
+            .ioprio(place.poll_first(poll_first))
             .build()
-            .user_data(encode(Operation::Pages(slot)))
-    }
-
-    /// Pushes a receive of pages and what is linked to it.
-    ///
-    /// # Safety
-    /// What `pages` points at must stay valid, and be nobody else's to write,
-    /// until its completion: guest RAM kept by `self.ram`, or memory of the
-    /// slot; `self` drains before either goes.
-    unsafe fn push_pages(&mut self, slot: usize, pages: squeue::Entry, then_header: Option<usize>) {
-        let Some(missing) = then_header else {
-            // SAFETY: the caller's promise, which is push's requirement.
-            return unsafe { self.push(&pages) };
-        };
-        let header = self.header_entry(slot, missing);
-        // A link must not be torn apart by a submission between its two halves.
-        self.make_room(2);
+            .user_data(encode(Operation::Pages(slot)));
         // SAFETY: the caller's promise, which is push's requirement.
-        unsafe { self.push(&pages.flags(squeue::Flags::IO_LINK)) };
-        // SAFETY: as in arm_header.
-        unsafe { self.push(&header) };
+        unsafe { self.push(&entry) };
     }
 
     fn make_room(&mut self, entries: usize) {
@@ -403,6 +460,23 @@ impl ReaderRing {
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.expect("there is room");
         self.in_flight += 1;
+    }
+}
+
+impl Slot {
+    /// Notes what is about to be under way.
+    fn begin(&mut self, operation: Operation) {
+        assert!(self.in_flight.is_none(), "one operation of a channel at a time");
+        self.in_flight = Some(operation);
+    }
+
+    fn has_pages_in_flight(&self) -> bool {
+        matches!(self.in_flight, Some(Operation::Pages(_)))
+    }
+
+    /// To be woken for all at once is worth it only if what is there is not taken first.
+    fn poll_first(&self, is_known: bool) -> u16 {
+        if is_known && self.low_water.is_minded() { IORING_RECVSEND_POLL_FIRST } else { 0 }
     }
 }
 
@@ -437,8 +511,8 @@ fn decode(user_data: u64) -> Operation {
 
 fn entries(channels: usize) -> u32 {
     let mut n = 0;
-    n += 2 * channels; // pages, and the header linked to them
-    n += 2 * channels; // a cancellation of each, at the end
+    n += channels; // a header or pages
+    n += channels; // a cancellation of each, at the end
     n += 2; // the wake-up and its cancellation
     u32::try_from(n.next_power_of_two()).expect("at most 255 channels")
 }
@@ -452,3 +526,6 @@ fn empty_message() -> libc::msghdr {
 /// A slot's staging memory: the largest compressed payload. Device state may be
 /// longer and comes in pieces, as do pages that are dropped.
 pub const STAGING_BYTES: usize = COMPRESSED_BYTES_MAX as usize;
+
+/// io_uring_prep_recv(3): wait first, then receive.
+const IORING_RECVSEND_POLL_FIRST: u16 = 1;

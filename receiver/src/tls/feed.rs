@@ -41,6 +41,10 @@ pub enum Fed {
     Receive {
         /// There is room for more than one record.
         from: usize,
+        /// How many bytes must come yet for what the channel wants, at least.
+        surely: u64,
+        /// If that is 0: how many probably come.
+        hoped: u64,
     },
     /// The channel has come to a sync point.
     Held,
@@ -101,7 +105,9 @@ impl Feed {
                     Ok(Opened::Partial { .. }) => {
                         buffer.copy_within(self.start..self.end, 0);
                         (self.start, self.end) = (0, self.end - self.start);
-                        return Ok(Fed::Receive { from: self.end });
+                        // Ciphertext is never shorter than its plaintext.
+                        let surely = wanted.surely().saturating_sub(self.end as u64);
+                        return Ok(Fed::Receive { from: self.end, surely, hoped: channel.hoped() });
                     }
                     Ok(Opened::Closed) => return Ok(Fed::Closed),
                     Err(error) => {

@@ -141,7 +141,6 @@ pub(crate) fn through_ring(
             break;
         }
     }
-    // A header armed with the last pages is still under way: dropping drains.
     walk.outcome
 }
 
@@ -149,7 +148,7 @@ struct Walk {
     ring: ReaderRing,
     slot: usize,
     kind: Kind,
-    /// Of the header that was armed with the pages before it.
+    /// Of the header, some of which may have come behind the pages before it.
     header_left: Option<usize>,
     pages_left: usize,
     runs: Vec<Run>,
@@ -161,7 +160,7 @@ impl Walk {
     fn header(&mut self, packet: &Packet) -> bool {
         while *self.header_left.get_or_insert(packet.header) > 0 {
             if let Some(left) = self.header_left.filter(|_| !self.ring.is_busy(self.slot)) {
-                self.ring.arm_header(self.slot, left);
+                self.ring.arm_header(self.slot, left, 0);
             }
             if !self.turn() {
                 return false;
@@ -179,7 +178,6 @@ impl Walk {
             if !self.ring.is_busy(self.slot) {
                 let link = packet.link && self.kind.links();
                 let then_header = next.filter(|_| link).map(|next| next.header);
-                // Only its first receive is linked; a cancelled one is armed anew.
                 self.header_left = then_header;
                 match self.kind.away() {
                     None => {
@@ -204,8 +202,6 @@ impl Walk {
         while let Some(completion) = self.ring.completion() {
             match (completion.operation, completion.result) {
                 (Operation::Wake, Ok(8)) => self.ring.arm_wake(),
-                (Operation::Header(_), Err(error))
-                    if error.raw_os_error() == Some(libc::ECANCELED) => {}
                 (Operation::Header(_) | Operation::Pages(_), Ok(0)) => return false,
                 (Operation::Header(slot), Ok(bytes)) => {
                     assert_eq!(self.pages_left, 0, "a header before its pages");
@@ -215,12 +211,18 @@ impl Walk {
                     self.outcome.taken += bytes;
                 }
                 (Operation::Pages(slot), Ok(bytes)) => {
-                    assert!(bytes <= self.pages_left, "{bytes} of {} bytes", self.pages_left);
+                    let pages = bytes.min(self.pages_left);
                     if self.kind.away() == Some(false) {
-                        self.outcome.staged.0.extend(self.ring.staging(slot, bytes));
+                        self.outcome.staged.0.extend(self.ring.staging(slot, pages));
                     }
-                    self.pages_left -= bytes;
-                    advance(&mut self.runs, bytes as u64);
+                    self.pages_left -= pages;
+                    advance(&mut self.runs, pages as u64);
+                    let behind = bytes - pages;
+                    if behind > 0 {
+                        let left = self.header_left.as_mut().expect("a header is wanted");
+                        *left = left.checked_sub(behind).expect("no more than the header");
+                        self.outcome.headers.0.extend(self.ring.header(slot, behind));
+                    }
                     self.outcome.taken += bytes;
                 }
                 other => panic!("{other:?}"),

@@ -74,7 +74,7 @@ impl Bed {
             &mut || *packets += 1,
         )?;
         Ok(match fed {
-            Fed::Receive { from } => {
+            Fed::Receive { from, .. } => {
                 assert!(BUFFER_BYTES - from > PLAIN_BYTES_MAX, "room for more than a record");
                 self.from = from;
                 Took::More

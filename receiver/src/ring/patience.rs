@@ -1,0 +1,95 @@
+//! How long a channel waits for a whole packet before it takes what there is.
+//!
+//! Behind a packet with much payload there is mostly another one like it. To be woken once
+//! for all of that, and not first for its header, the low-water mark is set for the whole;
+//! but what comes may be a SYNC packet alone, which nobody would be woken for. So such a
+//! wait ends after [`PATIENCE_NS`], with the mark at one byte.
+
+use std::collections::VecDeque;
+
+/// The slots that wait for a whole packet, the longest first.
+pub(super) struct Patience {
+    waits: VecDeque<Wait>,
+    /// One for each wait that has begun: an old entry of a slot is not its present one.
+    begun: u64,
+}
+
+/// One wait.
+#[derive(Clone, Copy)]
+struct Wait {
+    slot: usize,
+    number: u64,
+    until_ns: u64,
+}
+
+impl Patience {
+    /// For `slots` slots; nothing is allocated later.
+    pub(super) fn new(slots: usize) -> Self {
+        Self { waits: VecDeque::with_capacity(ENTRIES_PER_SLOT * slots), begun: 0 }
+    }
+
+    /// A wait of `slot` begins; its number, or `None` if there are too many to remember.
+    pub(super) fn begin(&mut self, slot: usize, now_ns: u64) -> Option<u64> {
+        if self.waits.len() == self.waits.capacity() {
+            return None;
+        }
+        self.begun += 1;
+        let wait = Wait { slot, number: self.begun, until_ns: now_ns + PATIENCE_NS };
+        self.waits.push_back(wait);
+        Some(self.begun)
+    }
+
+    /// When the next wait ends that is still on; `None` without one. `is_on` tells by slot
+    /// and number.
+    pub(super) fn next_end_ns(&mut self, is_on: impl Fn(usize, u64) -> bool) -> Option<u64> {
+        while let Some(wait) = self.waits.front() {
+            if is_on(wait.slot, wait.number) {
+                return Some(wait.until_ns);
+            }
+            self.waits.pop_front();
+        }
+        None
+    }
+
+    /// A slot whose wait has ended by `now_ns`, with the wait's number; each once.
+    pub(super) fn ended(&mut self, now_ns: u64) -> Option<(usize, u64)> {
+        let wait = *self.waits.front().filter(|wait| wait.until_ns <= now_ns)?;
+        self.waits.pop_front();
+        Some((wait.slot, wait.number))
+    }
+}
+
+/// A packet of 512 KiB takes this long at 8 Gbit/s a channel; a source's sync point may
+/// be seen so much later.
+const PATIENCE_NS: u64 = 500_000;
+
+/// A slot has one wait that is on, and others before it that ended early.
+const ENTRIES_PER_SLOT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_waits_that_are_on_have_an_end() {
+        let mut patience = Patience::new(2);
+        let first = patience.begin(0, 1000).unwrap();
+        let second = patience.begin(1, 1100).unwrap();
+        assert_eq!(patience.next_end_ns(|_, _| true), Some(1000 + PATIENCE_NS));
+        let is_second = |slot, number| (slot, number) == (1, second);
+        assert_eq!(patience.next_end_ns(is_second), Some(1100 + PATIENCE_NS));
+        assert_ne!(first, second);
+        assert_eq!(patience.ended(1099 + PATIENCE_NS), None);
+        assert_eq!(patience.ended(1100 + PATIENCE_NS), Some((1, second)));
+        assert_eq!(patience.next_end_ns(|_, _| true), None);
+    }
+
+    #[test]
+    fn a_full_memory_is_told_and_nothing_is_allocated() {
+        let mut patience = Patience::new(1);
+        let room = patience.waits.capacity();
+        (0..room).for_each(|_| assert!(patience.begin(0, 0).is_some()));
+        assert_eq!(patience.begin(0, 0), None);
+        assert_eq!(patience.waits.capacity(), room);
+    }
+}
