@@ -78,7 +78,7 @@ impl Qmp {
     /// What was sent so far, queries left out.
     pub(super) fn orders(&self) -> Vec<Value> {
         let is_order = |command: &&Value| {
-            command["execute"].as_str().is_some_and(|name| !name.starts_with("query-"))
+            command["execute"].as_str().is_some_and(|name| !name.contains("query-"))
         };
         self.sent.iter().filter(is_order).cloned().collect()
     }
