@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use landfall_bench::compare::{SCENARIOS, Scenario};
+use landfall_bench::compare::Scenario;
 use landfall_bench::form::Version;
 use landfall_bench::send::TlsVersion;
 use landfall_pagepool::{Hugepages, Numa};
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     ///
     /// Tells what each destination's process used, and landfall's share of it. The hugepage
     /// contenders need 2 MiB pages reserved for the guest's RAM and 64 MiB more.
-    Compare(CompareArguments),
+    Compare(Box<CompareArguments>),
     /// The bare ceiling of a comparison, as a process of its own
     #[command(hide = true)]
     Ceiling(CeilingArguments),
@@ -428,21 +428,26 @@ pub(crate) struct ReplayArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArguments {
-    /// What is migrated; repeatable, random without it; --list tells them
-    #[arg(long, value_name = "NAME", value_parser = scenario)]
-    pub(crate) scenario: Vec<&'static Scenario>,
-    /// List the scenarios
+    /// What is migrated: a name, or a file that describes it (see --list -v); repeatable, random
+    /// without it
+    #[arg(long, value_name = "NAME|FILE", value_parser = Scenario::open)]
+    pub(crate) scenario: Vec<Scenario>,
+    /// List the scenarios; with -v as the files that they are, to begin one's own from
     #[arg(long)]
     pub(crate) list: bool,
-    /// Guest RAM
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "1G")]
-    pub(crate) ram: u64,
+    /// Guest RAM in place of the scenario's; several sizes, as 2G,4G,8G, are compared with each
+    /// other, and tell what a page more costs
+    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, value_delimiter = ',')]
+    pub(crate) ram: Vec<u64>,
     /// How often each destination runs; under 6 there is no interval
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) pairs: usize,
     /// Multifd channels in place of the scenario's
     #[arg(long, value_name = "N")]
     pub(crate) channels: Option<u8>,
+    /// landfall's readers in place of the scenario's
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) readers: Option<u8>,
     /// The QEMU at both ends; without it the synthetic source, and no QEMU as destination
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) qemu: Option<PathBuf>,
@@ -450,13 +455,17 @@ pub(crate) struct CompareArguments {
     /// a destination then
     #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "channels"])]
     pub(crate) recording: Option<PathBuf>,
-    /// Certificates of both ends for the scenario tls: the files of QEMU's tls-creds-x509
+    /// Certificates of both ends where the scenario is under TLS, in place of new ones: the files
+    /// of QEMU's tls-creds-x509
     #[arg(long, value_name = "DIR")]
     pub(crate) tls_creds: Option<PathBuf>,
     /// Where the guest's memory lies meanwhile: best a tmpfs
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub(crate) scratch: PathBuf,
-    /// Write every run to FILE as JSON; - is stdout and moves the table to stderr
+    /// Where mapped-ram files are saved: a disk with O_DIRECT
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    pub(crate) disk: PathBuf,
+    /// Write the machine, the programs, their command lines and every run to FILE as JSON; - is stdout and moves the table to stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -467,13 +476,6 @@ pub(crate) struct CeilingArguments {
     pub(crate) channels: u8,
     pub(crate) readers: u8,
     pub(crate) ram: u64,
-}
-
-fn scenario(name: &str) -> Result<&'static Scenario, String> {
-    Scenario::named(name).ok_or_else(|| {
-        let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        format!("must be one of {}", names.join(", "))
-    })
 }
 
 fn version(text: &str) -> Result<Version, String> {

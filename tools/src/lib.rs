@@ -32,7 +32,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Record(arguments) => record::run(&arguments, cli.quiet),
         Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
-        Command::Compare(arguments) => compare::run(&arguments, cli.quiet),
+        Command::Compare(arguments) => compare::run(&arguments, cli.verbose > 0, cli.quiet),
         Command::Ceiling(arguments) => compare::ceiling(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {

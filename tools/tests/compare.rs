@@ -1,5 +1,6 @@
 //! A comparison, tiny: whether it works, not what it finds.
 
+use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -9,42 +10,116 @@ fn compare(arguments: &[&str]) -> Output {
     Command::new(program).arg("compare").args(arguments).output().expect("landfall starts")
 }
 
-#[test]
-fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
-    let output = compare(&[
-        "--scenario",
-        "default-memory",
-        "--ram",
-        "32M",
-        "--pairs",
-        "2",
-        "--channels",
-        "3",
-        "--json",
-        "-",
-    ]);
+/// The one scenario in the JSON on stdout, and everything around it.
+fn result(output: &Output) -> (Value, Value) {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{log}");
-    let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let result = &results[0];
-    assert_eq!((&result["scenario"], &result["channels"]), (&"default-memory".into(), &3.into()));
-    let contenders = result["contenders"].as_array().expect("contenders");
-    let names: Vec<_> = contenders.iter().map(|contender| contender["name"].as_str()).collect();
-    assert_eq!(names, [Some("landfall, default memory")]);
-    let runs = contenders[0]["runs"].as_array().expect("runs");
-    assert_eq!(runs.len(), 2);
-    for run in runs {
-        let figure = |name: &str| run[name].as_f64().expect(name);
-        let parts = figure("user-s") + figure("system-s");
-        assert!(figure("cpu-s") > 0.0 && figure("wall-s") > 0.0 && figure("startup-cpu-s") > 0.0);
-        // The kernel splits by clock ticks of 10 ms.
-        assert!((parts - figure("cpu-s")).abs() <= 0.05, "{run}");
-    }
+    let mut whole: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    (whole["scenarios"][0].take(), whole)
+}
+
+/// A scenario file whose only contenders are these.
+fn scenario(directory: &tempfile::TempDir, head: &str, contenders: &str) -> String {
+    let text = format!(
+        "name = \"mine\"\nabout = \"a test's\"\nchannels = 2\nreaders = 2\nram-mib = [32]\n\
+         content = {{ kind = \"random\", zero-percent = 0 }}\n{head}\ncontenders = [{contenders}]\n"
+    );
+    let path = directory.path().join("mine.toml");
+    fs::write(&path, text).expect("written");
+    path.display().to_string()
 }
 
 #[test]
-fn an_unknown_scenario_is_told_the_known_ones() {
+fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
+    let arguments = ["--scenario", "default-memory", "--ram", "32M", "--pairs", "2"];
+    let rest = ["--channels", "3", "--json", "-"];
+    let output = compare(&[&arguments[..], &rest].concat());
+    let (scenario, whole) = result(&output);
+    assert_eq!(scenario["scenario"]["name"], "default-memory");
+    let contenders = scenario["contenders"].as_array().expect("contenders");
+    let names: Vec<_> = contenders.iter().map(|contender| contender["name"].as_str()).collect();
+    let name = |memory| Some(format!("landfall, {memory}, 3 channels, 2 readers, 0.03 GiB"));
+    assert_eq!(names, [name("thp").as_deref(), name("default").as_deref()]);
+    for contender in contenders {
+        let runs = contender["runs"].as_array().expect("runs");
+        assert_eq!(runs.len(), 2);
+        for run in runs {
+            let figure = |name: &str| run[name].as_f64().expect(name);
+            let parts = figure("user-s") + figure("system-s");
+            let all = figure("cpu-s");
+            assert!(all > 0.0 && figure("wall-s") > 0.0 && figure("startup-cpu-s") > 0.0);
+            // The kernel splits by clock ticks of 10 ms.
+            assert!((parts - all).abs() <= 0.05, "{run}");
+            let pages = &run["received"]["pages"];
+            assert_eq!(pages["unique-pages"], pages["ram-pages"]);
+            assert!(run["received"]["wire"]["bytes"].as_u64() > Some(32 << 20), "{run}");
+            assert!(run["guest-ram"]["page-kib"].as_u64() >= Some(4), "{run}");
+        }
+        let command = &contender["commands"]["destination"]["command-line"];
+        assert!(command.as_array().is_some_and(|words| words.contains(&"receive".into())));
+    }
+    // Everybody's turn comes once in each round, and not always as the first.
+    let order = |at: usize| contenders[at]["runs"][1]["order"].as_u64();
+    assert_eq!([order(0), order(1)], [Some(3), Some(2)]);
+    assert!(!whole["host-before"]["kernel"].is_null() && !whole["host-after"].is_null());
+    assert!(scenario["programs"]["landfall"]["version"].as_str().is_some());
+}
+
+#[test]
+fn a_scenario_file_is_run_and_its_sizes_give_a_slope() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = scenario(&directory, "", "{ receiver = \"landfall\", memory = \"thp\" }");
+    let sizes = ["--ram", "32M,48M,64M", "--pairs", "1", "--json", "-"];
+    let output = compare(&[&["--scenario", &file][..], &sizes].concat());
+    let (scenario, _) = result(&output);
+    assert_eq!(scenario["contenders"].as_array().map(Vec::len), Some(3));
+    // The two larger against the smallest.
+    let pairs: Vec<_> = scenario["ratios"].as_array().expect("ratios").iter().collect();
+    assert_eq!(pairs.iter().map(|pair| &pair["by"]).collect::<Vec<_>>(), [&0, &0]);
+    assert_eq!(scenario["slopes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn tls_without_certificates_makes_them_and_tells_the_suite() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let contender = "{ receiver = \"landfall\", memory = \"thp\" }";
+    let file = scenario(&directory, "tls = true", contender);
+    let output = compare(&["--scenario", &file, "--pairs", "1", "--json", "-"]);
+    let (scenario, _) = result(&output);
+    let suite = scenario["cipher-suites"]["landfall"].as_str();
+    assert!(suite.is_some_and(|suite| suite.starts_with("TLS13_")), "{suite:?}");
+    let heading = String::from_utf8_lossy(&output.stderr);
+    assert!(heading.contains(suite.expect("there is one")), "{heading}");
+}
+
+#[test]
+fn a_run_that_fails_ends_the_comparison_with_its_log() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // The synthetic source is told of `compression` only: here it sends pages as they are.
+    let head = "parameters = { multifd-compression = \"zlib\" }";
+    let contender = "{ receiver = \"landfall\", memory = \"thp\" }";
+    let output = compare(&["--scenario", &scenario(&directory, head, contender), "--pairs", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("failed: ") && log.contains(" logged"), "{log}");
+}
+
+#[test]
+fn a_scenario_that_is_wrong_is_refused_with_its_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = scenario(&directory, "chanels = 3", "");
+    let output = compare(&["--scenario", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("line 7") && log.contains("chanels"), "{log}");
+}
+
+#[test]
+fn an_unknown_scenario_is_told_the_known_ones_and_they_are_files() {
     let output = compare(&["--scenario", "fast"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("main-only"));
+    let listed = compare(&["--list", "-v"]);
+    let text = String::from_utf8_lossy(&listed.stdout);
+    assert!(text.contains("name = \"xbzrle\"") && text.contains("dirties-mib = "), "{text}");
 }

@@ -81,3 +81,46 @@ fn push(ring: &mut IoUring, lane: &Lane<'_>, at: usize) {
     let pushed = unsafe { ring.submission().push(&entry) };
     pushed.expect("the ring has an entry for every socket");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use nix::time::{ClockId, clock_gettime};
+
+    use super::*;
+
+    #[test]
+    fn the_cpu_clock_of_a_process_holds_what_io_uring_workers_use() {
+        const BYTES: usize = 64 << 20;
+        let seconds = |id| {
+            let time = clock_gettime(id).expect("a clock");
+            time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+        };
+        let now = || {
+            let thread = seconds(ClockId::CLOCK_THREAD_CPUTIME_ID);
+            (seconds(ClockId::CLOCK_PROCESS_CPUTIME_ID), thread)
+        };
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&vec![1; BYTES]).expect("written");
+        let mut buffer = vec![0u8; BYTES];
+        let mut ring = IoUring::new(2).expect("a ring");
+        let before = now();
+        for _ in 0..4 {
+            let (start, len) = (buffer.as_mut_ptr(), BYTES as u32);
+            let read = opcode::Read::new(types::Fd(file.as_raw_fd()), start, len);
+            // To a worker, also what could be done at once.
+            let entry = read.build().flags(squeue::Flags::ASYNC);
+            // SAFETY: push() needs that what the entry names stays valid until its completion.
+            // - It is waited for below, before the file or the buffer can go.
+            unsafe { ring.submission().push(&entry) }.expect("there is room");
+            ring.submit_and_wait(1).expect("submitted");
+            let completion = ring.completion().next().expect("a completion");
+            assert!(completion.result() > 0, "{completion:?}");
+        }
+        let after = now();
+        let (process, thread) = (after.0 - before.0, after.1 - before.1);
+        // Copying took a worker tens of milliseconds; what other tests use only adds to it.
+        assert!(process - thread > 0.005, "process {process} s, this thread {thread} s");
+    }
+}

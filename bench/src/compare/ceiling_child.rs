@@ -13,7 +13,7 @@ use crate::ceiling::{self, Memory};
 
 /// Receives one migration of `channels` channels with `kind` (`blocking` or `ring`) into `ram_bytes`
 /// of prefaulted hugepages, with at most `readers` threads. Prints the URI that it listens at, and
-/// `done` when everything has come; then waits to be killed.
+/// `done` and how many bytes when everything has come; then waits to be killed.
 ///
 /// # Errors
 /// No hugepages, no port, or what the system says of a receive.
@@ -35,18 +35,18 @@ pub fn run(kind: &str, channels: u8, readers: u8, ram_bytes: u64) -> io::Result<
             _ => ceiling::ring(sockets, memory, threads),
         }
     };
-    if channels == 0 {
-        receive(&main)?;
+    let bytes = if channels == 0 {
+        receive(&main)?.bytes
     } else {
         let others: Result<Vec<_>, _> =
             (0..channels).map(|_| listener.accept().map(|(socket, _)| socket.into())).collect();
         // Main carries next to nothing: its share of the memory is as small.
         let drain =
             thread::spawn(move || ceiling::blocking(&main, Memory::leak(vec![0; 1 << 20]), 1));
-        receive(&others?)?;
-        drain.join().expect("main's thread does not panic")?;
-    }
-    println!("done");
+        let of_channels = receive(&others?)?.bytes;
+        of_channels + drain.join().expect("main's thread does not panic")?.bytes
+    };
+    println!("done {bytes}");
     io::stdout().flush()?;
     // Its CPU clock is read now: it must not end before.
     let _ = io::stdin().read_to_end(&mut Vec::new());

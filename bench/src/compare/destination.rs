@@ -4,19 +4,21 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::ChildStdout,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Comparison, Contender,
+    Comparison,
+    contender::{Contender, MemorySetup, Receiver},
+    prepare::Prepared,
     process::{Cpu, Process, wait_for},
-    qmp::Qmp,
+    qmp::{Qmp, sleep_until_told},
     source::{MACHINE, Source, add_credentials, set_capabilities},
 };
 
-/// A destination that listens.
+/// A destination that listens, or waits to be given a file.
 pub(super) struct Destination {
     process: Process,
     uri: String,
@@ -28,63 +30,122 @@ enum Told {
     /// Over QMP.
     Monitor(Qmp),
     /// By a line: the bare ceiling, after all its sockets ended.
-    Line(BufReader<ChildStdout>),
+    Line { lines: BufReader<ChildStdout>, bytes: Option<u64> },
 }
 
 impl Destination {
-    pub(super) fn start(comparison: &Comparison, contender: Contender) -> Result<Self, String> {
-        match contender {
-            Contender::BlockingCeiling => Self::ceiling(comparison, "blocking"),
-            Contender::RingCeiling => Self::ceiling(comparison, "ring"),
-            Contender::QemuDefault | Contender::QemuHugepages => Self::qemu(comparison, contender),
-            Contender::LandfallDefault | Contender::LandfallHugepages => {
-                Self::landfall(comparison, contender)
-            }
+    pub(super) fn start(
+        comparison: &Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<Self, String> {
+        match contender.receiver {
+            Receiver::CeilingBlocking => Self::ceiling(comparison, contender, "blocking"),
+            Receiver::CeilingRing => Self::ceiling(comparison, contender, "ring"),
+            Receiver::Qemu => Self::qemu(comparison, prepared, contender),
+            Receiver::Landfall => Self::landfall(comparison, prepared, contender),
         }
     }
 
+    /// Where it listens; of a file, where that is.
     pub(super) fn uri(&self) -> &str {
         &self.uri
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.process
     }
 
     pub(super) fn cpu(&self) -> Result<Cpu, String> {
         self.process.cpu()
     }
 
-    /// Waits until it has everything, or somebody fails.
-    pub(super) fn wait_for_all(&mut self, source: &mut Source<'_>) -> Result<(), String> {
+    /// Its command line, and what it was told over QMP.
+    pub(super) fn commands(&self) -> Value {
+        let orders = match &self.told {
+            Told::Monitor(qmp) => qmp.orders(),
+            Told::Line { .. } => Vec::new(),
+        };
+        json!({ "command-line": self.process.command_line(), "qmp": orders })
+    }
+
+    /// Has it load the file that it was started for.
+    pub(super) fn load(&mut self) -> Result<(), String> {
         match &mut self.told {
-            Told::Line(lines) => {
+            Told::Monitor(qmp) => {
+                qmp.command("migrate-incoming", json!({ "uri": self.uri })).map(drop)
+            }
+            Told::Line { .. } => Err("it reads no files".to_owned()),
+        }
+    }
+
+    /// Sleeps until it has everything, or somebody fails. Neither end is asked anything meanwhile.
+    pub(super) fn wait_for_all(&mut self, source: &mut Source<'_>) -> Result<(), String> {
+        let qmp = match &mut self.told {
+            Told::Line { lines, bytes } => {
                 let mut line = String::new();
                 lines.read_line(&mut line).map_err(|error| error.to_string())?;
-                (line == "done\n").then_some(()).ok_or_else(|| self.process.log())
+                *bytes = line.strip_prefix("done ").and_then(|count| count.trim().parse().ok());
+                return bytes.map(drop).ok_or_else(|| "it did not say that it is done".to_owned());
             }
-            Told::Monitor(qmp) => wait_for("end of the migration", RUN_LIMIT, || {
-                source.check()?;
-                let state = qmp.command("query-migrate", json!({}))?;
-                match state["status"].as_str() {
-                    Some("completed") => Ok(Some(())),
-                    Some("failed") => Err(format!("failed: {}", state["error-desc"])),
-                    _ => Ok(None),
+            Told::Monitor(qmp) => qmp,
+        };
+        let begin = Instant::now();
+        loop {
+            while let Some(status) = qmp.next_status()? {
+                match status.as_str() {
+                    "completed" => return Ok(()),
+                    "failed" => {
+                        let state = qmp.command("query-migrate", json!({}))?;
+                        return Err(format!("failed: {}", state["error-desc"]));
+                    }
+                    _ => {}
                 }
-            }),
+            }
+            source.check()?;
+            self.process.has_ended()?;
+            if begin.elapsed() > RUN_LIMIT {
+                return Err(format!("no end of the migration within {RUN_LIMIT:?}"));
+            }
+            match source.monitor() {
+                Some(other) => sleep_until_told(&[qmp, other])?,
+                None => sleep_until_told(&[qmp])?,
+            }
+        }
+    }
+
+    /// What landfall reports, after the end; `None` of others, which count nothing.
+    pub(super) fn report(&mut self) -> Result<Option<Value>, String> {
+        match &mut self.told {
+            Told::Monitor(qmp)
+                if self.process.command_line().iter().any(|word| word == "receive") =>
+            {
+                qmp.command("x-query-receiver", json!({})).map(Some)
+            }
+            Told::Line { bytes: Some(bytes), .. } => {
+                Ok(Some(json!({ "wire": { "bytes": bytes } })))
+            }
+            _ => Ok(None),
         }
     }
 
     /// An error if it has ended.
     pub(super) fn check(&mut self) -> Result<(), String> {
-        self.process.has_ended().map(drop)
+        match self.process.has_ended()? {
+            true => Err("it has ended".to_owned()),
+            false => Ok(()),
+        }
     }
 
-    fn ceiling(comparison: &Comparison, kind: &str) -> Result<Self, String> {
+    fn ceiling(comparison: &Comparison, contender: &Contender, kind: &str) -> Result<Self, String> {
         let arguments = [
             "ceiling".to_owned(),
             kind.to_owned(),
-            comparison.scenario.channels.to_string(),
-            comparison.scenario.readers.to_string(),
-            comparison.ram_bytes.to_string(),
+            contender.channels.to_string(),
+            contender.readers.to_string(),
+            contender.ram_bytes.to_string(),
         ];
-        let log = comparison.scratch.join("destination.log");
+        let log = comparison.scratch.join(LOG);
         let mut process = Process::start(&comparison.landfall, arguments, log)?;
         let mut lines = BufReader::new(process.output());
         let mut uri = String::new();
@@ -92,62 +153,86 @@ impl Destination {
         if uri.is_empty() {
             return Err(process.log());
         }
-        Ok(Self { process, uri: uri.trim().to_owned(), told: Told::Line(lines) })
+        let told = Told::Line { lines, bytes: None };
+        Ok(Self { process, uri: uri.trim().to_owned(), told })
     }
 
-    fn qemu(comparison: &Comparison, contender: Contender) -> Result<Self, String> {
+    fn qemu(
+        comparison: &Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<Self, String> {
         let program =
             comparison.qemu.as_ref().expect("QEMU is a contender only where there is one");
-        let bytes = comparison.ram_bytes;
-        let size = format!("{bytes}B");
-        let memory = format!(
-            "memory-backend-memfd,id=pc.ram,size={bytes},hugetlb=on,hugetlbsize=2M,prealloc=on,\
-             prealloc-threads=2"
-        );
-        let mut arguments: Vec<&str> = MACHINE.to_vec();
-        arguments.extend(["-m", &size, "-incoming", "defer"]);
-        match contender {
-            Contender::QemuHugepages => {
-                arguments.extend(["-M", "q35,memory-backend=pc.ram", "-object", &memory]);
-            }
-            _ => arguments.extend(["-M", "q35"]),
+        let bytes = contender.ram_bytes;
+        let mut arguments: Vec<String> = MACHINE.iter().map(|&word| word.to_owned()).collect();
+        // Else the guest would run, and use CPU time, when it has come.
+        arguments.extend(["-S", "-incoming", "defer", "-m"].map(str::to_owned));
+        arguments.push(format!("{bytes}B"));
+        arguments.push("-M".to_owned());
+        match contender.memory {
+            MemorySetup::Hugepages => arguments.extend([
+                "q35,memory-backend=pc.ram".to_owned(),
+                "-object".to_owned(),
+                format!(
+                    "memory-backend-memfd,id=pc.ram,size={bytes},hugetlb=on,hugetlbsize=2M,\
+                     prealloc=on,prealloc-threads=2"
+                ),
+            ]),
+            MemorySetup::Default | MemorySetup::Thp => arguments.push("q35".to_owned()),
         }
-        Self::with_monitor(comparison, program.clone(), &arguments)
+        arguments.extend(prepared.disk_arguments());
+        Self::with_monitor(comparison, prepared, contender, program.clone(), arguments)
     }
 
-    fn landfall(comparison: &Comparison, contender: Contender) -> Result<Self, String> {
-        let readers = comparison.scenario.readers.to_string();
-        let pool = (comparison.ram_bytes + POOL_SPARE).to_string();
-        let mut arguments = vec!["receive", "defer", "--readers", &readers];
-        if contender == Contender::LandfallHugepages {
-            arguments.extend(["--pool", &pool, "--hugepages", "2M"]);
+    fn landfall(
+        comparison: &Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<Self, String> {
+        let mut arguments = ["receive", "defer", "--readers"].map(str::to_owned).to_vec();
+        arguments.push(contender.readers.to_string());
+        match contender.memory {
+            MemorySetup::Default => {}
+            MemorySetup::Thp => arguments.extend(["--hugepages", "thp"].map(str::to_owned)),
+            MemorySetup::Hugepages => {
+                let pool = (contender.ram_bytes + POOL_SPARE).to_string();
+                arguments.extend(["--hugepages", "2M", "--pool", &pool].map(str::to_owned));
+            }
         }
-        Self::with_monitor(comparison, comparison.landfall.clone(), &arguments)
+        Self::with_monitor(comparison, prepared, contender, comparison.landfall.clone(), arguments)
     }
 
     fn with_monitor(
         comparison: &Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
         program: PathBuf,
-        arguments: &[&str],
+        mut arguments: Vec<String>,
     ) -> Result<Self, String> {
         let socket = comparison.scratch.join("destination.qmp");
         let _ = std::fs::remove_file(&socket);
-        let monitor = format!("unix:{},server=on,wait=off", socket.display());
-        let option = if program == comparison.landfall { "--qmp" } else { "-qmp" };
-        let arguments = arguments.iter().copied().chain([option, &monitor]);
-        let log = comparison.scratch.join("destination.log");
-        let mut process = Process::start(&program, arguments, log)?;
+        let option = if contender.is_landfall() { "--qmp" } else { "-qmp" };
+        arguments.push(option.to_owned());
+        arguments.push(format!("unix:{},server=on,wait=off", socket.display()));
+        let mut process = Process::start(&program, arguments, comparison.scratch.join(LOG))?;
         let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
-        set_capabilities(&mut qmp, &scenario.capabilities())?;
-        add_credentials(&mut qmp, comparison, "server")?;
-        qmp.command("migrate-set-parameters", scenario.parameters().into())?;
-        qmp.command("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }))?;
-        let uri = wait_for("address", RUN_LIMIT, || {
-            let state = qmp.command("query-migrate", json!({}))?;
-            let port = state["socket-address"][0]["port"].as_str();
-            Ok(port.map(|port| format!("tcp:127.0.0.1:{port}")))
-        })?;
+        set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
+        add_credentials(&mut qmp, prepared, "server")?;
+        let parameters = scenario.parameters(contender.channels);
+        qmp.command("migrate-set-parameters", parameters.into())?;
+        let uri = match &prepared.file {
+            Some(path) => format!("file:{}", path.display()),
+            None => {
+                qmp.command("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }))?;
+                wait_for("address", RUN_LIMIT, || {
+                    let state = qmp.command("query-migrate", json!({}))?;
+                    let port = state["socket-address"][0]["port"].as_str();
+                    Ok(port.map(|port| format!("tcp:127.0.0.1:{port}")))
+                })?
+            }
+        };
         drain(process.output());
         Ok(Self { process, uri, told: Told::Monitor(qmp) })
     }
@@ -158,6 +243,7 @@ fn drain(mut output: ChildStdout) {
     std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
 }
 
+const LOG: &str = "destination.log";
 /// Firmware and its like, beside the guest's own memory.
 const POOL_SPARE: u64 = 64 << 20;
 const RUN_LIMIT: Duration = Duration::from_secs(600);

@@ -3,29 +3,46 @@
 //! One run after the other on one machine, all contenders in turn, so that what the machine does
 //! meanwhile falls on all of them. Every figure is of the destination's whole process: its CPU
 //! clock just before the source is told to migrate, and again when the destination has everything.
-//! What was used before that (memory mapped, prefaulted) is told apart.
+//! What was used before that (memory mapped, prefaulted) is told apart. Between the two clocks
+//! nobody is asked anything: the end is an event.
 
 mod ceiling_child;
+mod certificates;
+mod cipher_suite;
+mod contender;
 mod content;
 mod destination;
+mod guest_ram;
+mod host;
+mod judgement;
 mod paired;
+mod prepare;
 mod process;
 mod qmp;
+mod running_guest;
 mod scenario;
 mod source;
 
 pub use ceiling_child::run as run_ceiling;
-pub use content::Content;
+pub use contender::{Contender, Entry, MemorySetup, Receiver};
+pub use content::{Content, Kind};
+pub use guest_ram::GuestRam;
+pub use host::{facts as host_facts, now_s};
+pub use judgement::{Held, Slope, held, held_slopes, slopes};
 pub use paired::{Ratio, median};
-pub use scenario::{SCENARIOS, Scenario};
+pub use scenario::{Guest, SCENARIOS, Scenario, text_of};
 
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, btree_map},
+    path::PathBuf,
     time::Instant,
 };
 
+use nix::sys::statvfs::statvfs;
+use serde_json::{Value, json};
+
 use destination::Destination;
+use prepare::Prepared;
 use source::Source;
 
 /// What is compared, and with what.
@@ -33,8 +50,6 @@ use source::Source;
 pub struct Comparison {
     /// The migration.
     pub scenario: Scenario,
-    /// Guest RAM, bytes.
-    pub ram_bytes: u64,
     /// How often each contender runs.
     pub pairs: usize,
     /// This landfall.
@@ -44,54 +59,13 @@ pub struct Comparison {
     /// A recording in place of a source; `scenario` is [`Scenario::recorded`] then, and QEMU's
     /// destination must have the recorded guest's shape: q35 and nothing else.
     pub recording: Option<PathBuf>,
-    /// A directory with the files of QEMU's `tls-creds-x509`, for both ends.
+    /// A directory with the files of QEMU's `tls-creds-x509`, for both ends; without it they are
+    /// made.
     pub tls_creds: Option<PathBuf>,
-    /// Where the guest's memory lies and sockets are made: best a tmpfs.
+    /// Where the guest's memory and recordings lie and sockets are made: best a tmpfs.
     pub scratch: PathBuf,
-}
-
-/// Who receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contender {
-    /// Blocking receives that parse nothing.
-    BlockingCeiling,
-    /// A ring that parses nothing.
-    RingCeiling,
-    /// QEMU with memory as it comes.
-    QemuDefault,
-    /// QEMU with prefaulted hugepages.
-    QemuHugepages,
-    /// landfall with memory as it comes: no pool.
-    LandfallDefault,
-    /// landfall with a pool of hugepages.
-    LandfallHugepages,
-}
-
-impl Contender {
-    /// True for this landfall.
-    #[must_use]
-    pub fn is_landfall(self) -> bool {
-        matches!(self, Self::LandfallDefault | Self::LandfallHugepages)
-    }
-
-    /// True if its memory is there, in hugepages, before the migration begins.
-    #[must_use]
-    pub fn is_prefaulted(self) -> bool {
-        !matches!(self, Self::QemuDefault | Self::LandfallDefault)
-    }
-}
-
-impl fmt::Display for Contender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::BlockingCeiling => "ceiling, blocking",
-            Self::RingCeiling => "ceiling, ring",
-            Self::QemuDefault => "QEMU, default memory",
-            Self::QemuHugepages => "QEMU, hugepages",
-            Self::LandfallDefault => "landfall, default memory",
-            Self::LandfallHugepages => "landfall, hugepages",
-        })
-    }
+    /// Where mapped-ram files are saved: no tmpfs.
+    pub disk: PathBuf,
 }
 
 /// What one run cost.
@@ -111,133 +85,217 @@ pub struct Cost {
     pub source_s: f64,
 }
 
+impl Cost {
+    /// CPU seconds of the destination from its start to the end.
+    #[must_use]
+    pub fn whole_s(&self) -> f64 {
+        self.cpu_s + self.startup_s
+    }
+}
+
+/// One run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    /// Its place among all runs of the comparison, counted from 0.
+    pub order: usize,
+    /// When it began, seconds after the first of them.
+    pub began_s: f64,
+    /// What it cost.
+    pub cost: Cost,
+    /// Guest RAM in the destination afterwards, as the kernel has it.
+    pub ram: GuestRam,
+    /// What the destination has counted (`wire` and `pages` of landfall's report, the ceiling's
+    /// bytes); null of QEMU, whose destination counts nothing.
+    pub received: Value,
+    /// What a real source has counted: `ram` of its `query-migrate`; null of others.
+    pub sent: Value,
+}
+
 /// All runs of one contender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Who.
     pub contender: Contender,
     /// In the order of the rounds.
-    pub costs: Vec<Cost>,
+    pub runs: Vec<Run>,
+    /// The first run's command lines and QMP commands, of destination and source.
+    pub commands: Value,
 }
 
 /// What came of a comparison.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// GiB of guest RAM.
-    pub ram_gib: f64,
     /// One for each contender.
     pub series: Vec<Series>,
-}
-
-impl Outcome {
-    /// The runs of a contender.
-    #[must_use]
-    pub fn of(&self, contender: Contender) -> Option<&Series> {
-        self.series.iter().find(|series| series.contender == contender)
-    }
-
-    /// The better of the two ceilings by its median CPU time.
-    #[must_use]
-    pub fn ceiling(&self) -> Option<&Series> {
-        let both = [Contender::BlockingCeiling, Contender::RingCeiling];
-        let there = both.into_iter().filter_map(|one| self.of(one));
-        there.min_by(|a, b| a.median(|c| c.cpu_s).total_cmp(&b.median(|c| c.cpu_s)))
-    }
+    /// Under TLS the cipher suite that each receiver and the source agreed about.
+    pub cipher_suites: Vec<(Receiver, String)>,
+    /// What the programs say that they are.
+    pub programs: Value,
 }
 
 impl Series {
     /// The median of one figure.
     #[must_use]
     pub fn median(&self, figure: impl Fn(&Cost) -> f64) -> f64 {
-        median(self.costs.iter().map(figure))
+        median(self.runs.iter().map(|run| figure(&run.cost)))
+    }
+
+    /// Guest RAM as the last run had it.
+    #[must_use]
+    pub fn ram(&self) -> GuestRam {
+        self.runs.last().map_or_else(GuestRam::default, |run| run.ram)
     }
 }
 
 /// What keeps a comparison from being made.
 #[derive(Debug, thiserror::Error)]
-#[error("{contender}: {reason}")]
+#[error("{of}: {reason}")]
 pub struct CompareError {
-    contender: Contender,
+    of: String,
     reason: String,
+    /// It is not the migration that failed, but what was to be there before.
+    pub is_before: bool,
 }
 
 /// Runs every contender `pairs` times, in turn; `tell` hears of each run.
 ///
 /// # Errors
-/// The first run that did not complete.
+/// The first run that did not complete, with the logs of both ends.
 pub fn compare(
     comparison: &Comparison,
-    tell: &mut dyn FnMut(Contender, &Cost),
+    tell: &mut dyn FnMut(&Contender, &Cost),
 ) -> Result<Outcome, CompareError> {
     let contenders = comparison.contenders();
-    let memory = comparison.scratch.join("source.memory");
-    let failed = |contender| move |reason| CompareError { contender, reason };
-    if comparison.qemu.is_some() && comparison.recording.is_none() {
-        comparison
-            .scenario
-            .content
-            .write(&memory, comparison.ram_bytes)
-            .map_err(|error| format!("{}: {error}", memory.display()))
-            .map_err(failed(contenders[0]))?;
+    let before = |of: &str, reason| CompareError { of: of.to_owned(), reason, is_before: true };
+    let name = &comparison.scenario.name;
+    if contenders.is_empty() {
+        return Err(before(name, "QEMU is its only contender: --qemu PROGRAM".to_owned()));
     }
-    let mut series: Vec<Series> =
-        contenders.iter().map(|&contender| Series { contender, costs: Vec::new() }).collect();
+    let mut prepared: BTreeMap<u64, Prepared> = BTreeMap::new();
+    for contender in &contenders {
+        if let btree_map::Entry::Vacant(place) = prepared.entry(contender.ram_bytes) {
+            let made = Prepared::new(comparison, contender);
+            place.insert(made.map_err(|reason| before(name, reason))?);
+        }
+    }
+    let mut outcome = Outcome { programs: comparison.programs(), ..Outcome::default() };
+    if comparison.scenario.tls {
+        for receiver in [Receiver::Qemu, Receiver::Landfall] {
+            let Some(one) = contenders.iter().find(|one| one.receiver == receiver) else {
+                continue;
+            };
+            let suite = cipher_suite::negotiated(comparison, &prepared[&one.ram_bytes], one)
+                .map_err(|reason| before(&one.to_string(), reason))?;
+            outcome.cipher_suites.push((receiver, suite));
+        }
+    }
+    outcome.series = contenders
+        .iter()
+        .map(|&contender| Series { contender, runs: Vec::new(), commands: Value::Null })
+        .collect();
+    let begin = Instant::now();
     for round in 0..comparison.pairs {
         // Who goes first changes, so that nobody always has the warmer machine.
         for turn in 0..contenders.len() {
-            let at = (round + turn) % contenders.len();
-            let contender = contenders[at];
-            let cost = comparison.run(contender, &memory).map_err(failed(contender))?;
-            tell(contender, &cost);
-            series[at].costs.push(cost);
+            let series = &mut outcome.series[(round + turn) % contenders.len()];
+            let contender = series.contender;
+            let began_s = begin.elapsed().as_secs_f64();
+            let (run, commands) = comparison.run(&prepared[&contender.ram_bytes], &contender)?;
+            tell(&contender, &run.cost);
+            if series.runs.is_empty() {
+                series.commands = commands;
+            }
+            let order = round * contenders.len() + turn;
+            series.runs.push(Run { order, began_s, ..run });
         }
     }
-    let _ = fs::remove_file(&memory);
-    Ok(Outcome { ram_gib: comparison.ram_bytes as f64 / GIB, series })
+    Ok(outcome)
 }
 
 impl Comparison {
     fn contenders(&self) -> Vec<Contender> {
-        use Contender::{
-            BlockingCeiling, LandfallDefault, LandfallHugepages, QemuDefault, QemuHugepages,
-            RingCeiling,
-        };
-        let Scenario { has_ceiling, is_default_memory, .. } = self.scenario;
-        let all = match (has_ceiling, is_default_memory) {
-            (_, true) => vec![QemuDefault, LandfallDefault],
-            (true, false) => {
-                vec![BlockingCeiling, RingCeiling, QemuDefault, QemuHugepages, LandfallHugepages]
-            }
-            (false, false) => vec![QemuDefault, QemuHugepages, LandfallHugepages],
-        };
-        let has_qemu = self.qemu.is_some();
-        let is_possible = |one: &Contender| has_qemu || !matches!(one, QemuDefault | QemuHugepages);
-        all.into_iter().filter(is_possible).collect()
+        let mut all = self.scenario.contenders();
+        all.retain(|one| self.qemu.is_some() || one.receiver != Receiver::Qemu);
+        all
+    }
+
+    /// What there is to be said of the programs themselves.
+    fn programs(&self) -> Value {
+        json!({
+            "landfall": host::program(&self.landfall),
+            "qemu": self.qemu.as_deref().map(host::program),
+        })
+    }
+
+    /// What the scratch directory's file system has room for.
+    fn room(&self) -> Result<u64, String> {
+        let space = statvfs(&self.scratch)
+            .map_err(|error| format!("{}: {error}", self.scratch.display()))?;
+        Ok(space.blocks_available() * space.fragment_size())
     }
 
     /// One run, from two fresh processes to the end.
-    fn run(&self, contender: Contender, memory: &Path) -> Result<Cost, String> {
-        let mut destination = Destination::start(self, contender)?;
-        let mut source = Source::start(self, memory)?;
+    fn run(
+        &self,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<(Run, Value), CompareError> {
+        let failed =
+            |is_before| move |reason| CompareError { of: contender.to_string(), reason, is_before };
+        let mut destination =
+            Destination::start(self, prepared, contender).map_err(failed(true))?;
+        let mut source = Source::start(self, prepared, contender).map_err(failed(true))?;
+        let run = self.measure(prepared, contender, &mut destination, &mut source);
+        run.map_err(|reason| {
+            let logs = [Some(destination.process()), source.process()];
+            let logs = logs.into_iter().flatten().map(process::Process::log);
+            let all: Vec<String> = std::iter::once(reason).chain(logs).collect();
+            all.join("\n")
+        })
+        .map_err(failed(false))
+    }
+
+    fn measure(
+        &self,
+        prepared: &Prepared,
+        contender: &Contender,
+        destination: &mut Destination,
+        source: &mut Source<'_>,
+    ) -> Result<(Run, Value), String> {
         let source_before = source.cpu_s()?;
         let before = destination.cpu()?;
         let begin = Instant::now();
-        source.migrate(destination.uri())?;
-        destination.wait_for_all(&mut source)?;
+        match source {
+            Source::None => destination.load()?,
+            _ => source.migrate(destination.uri())?,
+        }
+        destination.wait_for_all(source)?;
         let wall_s = begin.elapsed().as_secs_f64();
         let after = destination.cpu()?;
         let source_s = source.cpu_s()? - source_before;
+        // From here on it may cost what it likes.
         source.check()?;
         destination.check()?;
-        Ok(Cost {
+        let cost = Cost {
             wall_s,
             cpu_s: after.total_s - before.total_s,
             user_s: after.user_s - before.user_s,
             system_s: after.system_s - before.system_s,
             startup_s: before.total_s,
             source_s,
-        })
+        };
+        let sent = source.counted()?.unwrap_or(Value::Null);
+        let report = destination.report()?.unwrap_or(Value::Null);
+        let received = json!({ "wire": report["wire"], "pages": report["pages"] });
+        let of_landfall = &report["pages"];
+        if contender.is_landfall() && of_landfall["unique-pages"] != of_landfall["ram-pages"] {
+            return Err(format!("not every page came: {of_landfall}"));
+        }
+        let memory = prepared.memory.as_deref().filter(|_| !contender.receiver.is_ceiling());
+        let ram = guest_ram::look(destination.process().id(), contender.ram_bytes, memory)?;
+        let commands = json!({
+            "destination": destination.commands(), "source": source.commands(),
+        });
+        Ok((Run { cost, ram, received, sent, ..Run::default() }, commands))
     }
 }
-
-const GIB: f64 = (1u64 << 30) as f64;

@@ -43,15 +43,24 @@ impl Ratio {
         let rank = rank.checked_sub(1)?;
         Some((self.ratios[rank], self.ratios[n - 1 - rank]))
     }
+
+    /// True if the interval holds 1: no difference was shown. Without an interval none was either.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.interval().is_none_or(|(low, high)| low <= 1.0 && 1.0 <= high)
+    }
 }
 
-/// The median, and the interval or a question mark.
+/// The median and its interval, after `none` if that shows no difference; or a question mark.
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.median())?;
+        let median = self.median();
         match self.interval() {
-            Some((low, high)) => write!(f, " ({low:.3} to {high:.3})"),
-            None => f.write_str(" (?)"),
+            Some((low, high)) if self.is_none() => {
+                write!(f, "none: {median:.3} ({low:.3} to {high:.3})")
+            }
+            Some((low, high)) => write!(f, "{median:.3} ({low:.3} to {high:.3})"),
+            None => write!(f, "{median:.3} (?)"),
         }
     }
 }
@@ -83,6 +92,14 @@ mod tests {
         assert_eq!(ratios(6).interval(), Some((1.0, 6.0)));
         assert_eq!(ratios(10).interval(), Some((2.0, 9.0)));
         assert_eq!(ratios(20).interval(), Some((6.0, 15.0)));
+    }
+
+    #[test]
+    fn an_interval_that_holds_1_is_no_difference() {
+        assert!(ratios(6).is_none() && ratios(5).is_none());
+        assert_eq!(ratios(6).to_string(), "none: 3.500 (1.000 to 6.000)");
+        assert_eq!(ratios(5).to_string(), "3.000 (?)");
+        assert_eq!(ratios(10).to_string(), "5.500 (2.000 to 9.000)");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) struct Process {
     child: Child,
     log: PathBuf,
     name: String,
+    command_line: Vec<String>,
 }
 
 /// CPU time of a process, ended threads included.
@@ -43,14 +44,26 @@ impl Process {
         let name = program.display().to_string();
         let failed = |error: std::io::Error| format!("{name}: {error}");
         let errors = File::create(&log).map_err(failed)?;
-        let child = Command::new(program)
-            .args(arguments)
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let command_line = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
             .map_err(failed)?;
-        Ok(Self { child, log, name })
+        Ok(Self { child, log, name, command_line })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The program and its arguments.
+    pub(super) fn command_line(&self) -> &[String] {
+        &self.command_line
     }
 
     /// Its standard output, once.
@@ -90,11 +103,15 @@ impl Process {
         }
     }
 
-    /// The last lines of what it complained of.
+    /// The last lines of what it complained of, or that there are none.
     pub(super) fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let from = text.lines().count().saturating_sub(5);
-        text.lines().skip(from).collect::<Vec<_>>().join("; ")
+        let from = text.lines().count().saturating_sub(LOG_LINES);
+        let lines: Vec<_> = text.lines().skip(from).collect();
+        if lines.is_empty() {
+            return format!("{} logged nothing", self.name);
+        }
+        format!("{} logged: {}", self.name, lines.join("; "))
     }
 }
 
@@ -124,5 +141,6 @@ pub(super) fn wait_for<T>(
     }
 }
 
-/// Seldom enough to cost next to nothing, often enough for a run of a second.
+const LOG_LINES: usize = 20;
+/// Before a run only. Seldom enough to cost next to nothing, often enough for a run of a second.
 const PROBE_EVERY: Duration = Duration::from_millis(5);

@@ -1,12 +1,14 @@
 //! As much of a QMP client as a comparison needs.
 
 use std::{
+    collections::VecDeque,
     io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     time::Duration,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use super::process::{Process, wait_for};
@@ -15,6 +17,10 @@ use super::process::{Process, wait_for};
 #[derive(Debug)]
 pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
+    /// Events that came while a reply was waited for.
+    events: VecDeque<Value>,
+    /// Every command that was sent.
+    sent: Vec<Value>,
 }
 
 impl Qmp {
@@ -28,7 +34,8 @@ impl Qmp {
         })?;
         let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
         stream.set_read_timeout(Some(REPLY_LIMIT)).map_err(failed)?;
-        let mut qmp = Self { stream: BufReader::new(stream) };
+        let stream = BufReader::new(stream);
+        let mut qmp = Self { stream, events: VecDeque::new(), sent: Vec::new() };
         qmp.read()?; // the greeting
         qmp.command("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -36,9 +43,12 @@ impl Qmp {
 
     /// Runs a command; returns what it returns.
     pub(super) fn command(&mut self, name: &str, arguments: Value) -> Result<Value, String> {
-        let text = json!({ "execute": name, "arguments": arguments }).to_string();
+        let command = json!({ "execute": name, "arguments": arguments });
         let stream = self.stream.get_mut();
-        stream.write_all(text.as_bytes()).map_err(|error| format!("{name}: {error}"))?;
+        stream
+            .write_all(command.to_string().as_bytes())
+            .map_err(|error| format!("{name}: {error}"))?;
+        self.sent.push(command);
         loop {
             let mut reply = self.read()?;
             if let Some(error) = reply.get("error") {
@@ -47,7 +57,38 @@ impl Qmp {
             if reply.get("return").is_some() {
                 return Ok(reply["return"].take());
             }
+            self.events.push_back(reply);
         }
+    }
+
+    /// The next status that a MIGRATION event has told, if one has come. Asks for nothing.
+    pub(super) fn next_status(&mut self) -> Result<Option<String>, String> {
+        loop {
+            let event = match self.events.pop_front() {
+                Some(event) => event,
+                None if self.has_input(PollTimeout::ZERO)? => self.read()?,
+                None => return Ok(None),
+            };
+            if event["event"] == "MIGRATION" {
+                return Ok(event["data"]["status"].as_str().map(str::to_owned));
+            }
+        }
+    }
+
+    /// What was sent so far, queries left out.
+    pub(super) fn orders(&self) -> Vec<Value> {
+        let is_order = |command: &&Value| {
+            command["execute"].as_str().is_some_and(|name| !name.contains("query-"))
+        };
+        self.sent.iter().filter(is_order).cloned().collect()
+    }
+
+    fn has_input(&self, limit: PollTimeout) -> Result<bool, String> {
+        if !self.stream.buffer().is_empty() {
+            return Ok(true);
+        }
+        let mut wanted = [PollFd::new(self.stream.get_ref().as_fd(), PollFlags::POLLIN)];
+        poll(&mut wanted, limit).map(|ready| ready > 0).map_err(|error| error.to_string())
     }
 
     fn read(&mut self) -> Result<Value, String> {
@@ -60,6 +101,22 @@ impl Qmp {
     }
 }
 
+/// Sleeps until one of the monitors has something to say, at most for [`LOOK_UP_EVERY_MS`].
+pub(super) fn sleep_until_told(monitors: &[&Qmp]) -> Result<(), String> {
+    if monitors.iter().any(|one| !one.events.is_empty() || !one.stream.buffer().is_empty()) {
+        return Ok(());
+    }
+    let mut wanted: Vec<_> = monitors
+        .iter()
+        .map(|one| PollFd::new(one.stream.get_ref().as_fd(), PollFlags::POLLIN))
+        .collect();
+    poll(&mut wanted, PollTimeout::from(LOOK_UP_EVERY_MS))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// A process that ended says nothing any more. Looking whether it has costs that process nothing.
+const LOOK_UP_EVERY_MS: u8 = 200;
 /// A prefaulted pool takes its time.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const REPLY_LIMIT: Duration = Duration::from_secs(60);

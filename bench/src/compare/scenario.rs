@@ -1,16 +1,26 @@
-//! What is migrated, and how: the named scenarios.
+//! What is migrated, and how: the scenarios, built in or in a file.
 
+use std::path::Path;
+
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::content::{Content, Kind};
+use super::{
+    contender::{Contender, Entry, MemorySetup, Receiver},
+    content::Content,
+};
 
-/// A migration to compare receivers by.
-#[derive(Clone, Debug, PartialEq)]
+/// A migration to compare receivers by, as its file (TOML) has it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Scenario {
     /// Its name on the command line.
-    pub name: &'static str,
+    pub name: String,
     /// What it shows.
-    pub about: &'static str,
+    pub about: String,
+    /// Guest RAM, MiB. With several every contender runs with each.
+    #[serde(default = "one_gib")]
+    pub ram_mib: Vec<u64>,
     /// Multifd channels, 0 for none.
     pub channels: u8,
     /// landfall's reader threads.
@@ -18,139 +28,221 @@ pub struct Scenario {
     /// What guest memory holds.
     pub content: Content,
     /// The source's `zero-page-detection`, where it is not QEMU's default.
-    pub zero_page_detection: Option<&'static str>,
+    pub zero_page_detection: Option<String>,
     /// `multifd-compression` of both ends.
-    pub compression: Option<&'static str>,
-    /// Every connection is under TLS, with the certificates of [`super::Comparison::tls_creds`].
-    pub is_tls: bool,
-    /// A receiver that looks at nothing could receive it: the ceiling is run too.
-    pub has_ceiling: bool,
-    /// Nobody's memory is there before: what starting up costs belongs to it.
-    pub is_default_memory: bool,
+    pub compression: Option<String>,
+    /// Every connection is under TLS.
+    #[serde(default)]
+    pub tls: bool,
+    /// Capabilities that both ends have on, beside `multifd`. With `mapped-ram` the guest is saved
+    /// to a file once, and every contender loads that.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// Migration parameters of both ends, beside those above.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// A guest that runs; without it, it is stopped.
+    pub guest: Option<Guest>,
+    /// Who receives, in this order.
+    pub contenders: Vec<Entry>,
+}
+
+/// A guest that runs and writes to its memory. Its migration is recorded once and replayed to every
+/// contender, since no two of them would be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Guest {
+    /// How much of its memory it writes to, again and again, MiB.
+    pub dirties_mib: u64,
+    /// How many times the source looks for dirty pages before it may end.
+    pub rounds: u64,
 }
 
 impl Scenario {
+    /// The scenario in a file's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        scenario.check().map_err(|reason| format!("{}: {reason}", scenario.name))?;
+        Ok(scenario)
+    }
+
+    /// The built-in scenario of this name, or else the file of this path.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what is wrong with it.
+    pub fn open(name: &str) -> Result<Self, String> {
+        if let Some(text) = text_of(name) {
+            return Self::parse(text);
+        }
+        let path = Path::new(name);
+        if path.components().count() < 2 && path.extension().is_none() {
+            let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("must be a file, or one of {}", names.join(", ")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        Self::parse(&text)
+    }
+
     /// What a recording of `channels` channels holds, whatever it is: sent by the replayer.
     #[must_use]
     pub fn recorded(channels: u8) -> Self {
-        let about = "a migration that was recorded";
-        Self { name: "recording", about, channels, has_ceiling: false, ..BASE }
+        let scenario = Self::open("random").expect("it is built in");
+        let contenders =
+            scenario.contenders.into_iter().filter(|entry| !entry.receiver.is_ceiling());
+        Self {
+            name: "recording".to_owned(),
+            about: "a migration that was recorded".to_owned(),
+            channels,
+            contenders: contenders.collect(),
+            ..scenario
+        }
     }
 
-    /// The scenario of this name.
+    /// Every contender with every size of guest RAM.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
-        SCENARIOS.iter().find(|scenario| scenario.name == name)
+    pub fn contenders(&self) -> Vec<Contender> {
+        let of_size = |ram_mib: u64| {
+            self.contenders.iter().map(move |entry| Contender {
+                receiver: entry.receiver,
+                memory: entry.memory,
+                channels: entry.channels.unwrap_or(self.channels),
+                readers: entry.readers.unwrap_or(self.readers),
+                ram_bytes: ram_mib << 20,
+            })
+        };
+        self.ram_mib.iter().copied().flat_map(of_size).collect()
     }
 
-    /// Capabilities that both ends have on.
-    pub(super) fn capabilities(&self) -> Vec<&'static str> {
-        if self.channels > 0 { vec!["multifd"] } else { Vec::new() }
+    /// True if a file is loaded in place of a migration.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.capabilities.iter().any(|name| name == "mapped-ram")
+    }
+
+    /// Capabilities of both ends.
+    pub(super) fn capabilities(&self, channels: u8) -> Vec<&str> {
+        let multifd = (channels > 0).then_some("multifd");
+        let own = self.capabilities.iter().map(String::as_str);
+        // Told of its end by an event, a process is not asked whether it has come.
+        multifd.into_iter().chain(own).chain(["events"]).collect()
     }
 
     /// Parameters that both ends must agree about.
-    pub(super) fn parameters(&self) -> Map<String, Value> {
-        let mut parameters = Map::new();
-        if self.channels > 0 {
-            parameters.insert("multifd-channels".to_owned(), json!(self.channels));
+    pub(super) fn parameters(&self, channels: u8) -> Map<String, Value> {
+        let mut parameters = self.parameters.clone();
+        if channels > 0 {
+            parameters.insert("multifd-channels".to_owned(), json!(channels));
         }
-        if let Some(method) = self.compression {
+        if let Some(method) = &self.compression {
             parameters.insert("multifd-compression".to_owned(), json!(method));
         }
         parameters
     }
+
+    fn check(&self) -> Result<(), String> {
+        if self.contenders.is_empty() || self.ram_mib.is_empty() {
+            return Err("contenders and ram-mib must not be empty".to_owned());
+        }
+        if let Some(mib) = self.ram_mib.iter().find(|&&mib| mib < 32 || mib % 2 != 0) {
+            return Err(format!("ram-mib {mib} must be even and at least 32"));
+        }
+        if self.content.zero_percent > 100 {
+            return Err(format!("zero-percent {} must be at most 100", self.content.zero_percent));
+        }
+        for entry in &self.contenders {
+            if entry.readers.unwrap_or(self.readers) == 0 {
+                return Err("readers must be at least 1".to_owned());
+            }
+            let only = match entry.receiver {
+                Receiver::CeilingBlocking | Receiver::CeilingRing => &[MemorySetup::Hugepages][..],
+                Receiver::Qemu => &[MemorySetup::Default, MemorySetup::Hugepages],
+                Receiver::Landfall => continue,
+            };
+            if !only.contains(&entry.memory) {
+                return Err(format!("{} has no memory of kind {}", entry.receiver, entry.memory));
+            }
+            let is_plain = self.compression.is_none() && !self.tls && self.guest.is_none();
+            if entry.receiver.is_ceiling() && (self.is_file() || !is_plain) {
+                return Err(format!("{} can only receive plain pages", entry.receiver));
+            }
+        }
+        match self.guest {
+            Some(_) if self.tls => Err("a guest that runs is recorded, TLS cannot be".to_owned()),
+            Some(_) if self.is_file() => Err("a guest that runs has no mapped-ram file".to_owned()),
+            _ => Ok(()),
+        }
+    }
 }
 
-const RANDOM: Content = Content { kind: Kind::Random, zero_percent: 0 };
+/// The file of a built-in scenario.
+#[must_use]
+pub fn text_of(name: &str) -> Option<&'static str> {
+    SCENARIOS.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| *text)
+}
 
-const BASE: Scenario = Scenario {
-    name: "random",
-    about: "pages that do not compress, none of them zero, over 2 channels",
-    channels: 2,
-    readers: 2,
-    content: RANDOM,
-    zero_page_detection: None,
-    compression: None,
-    is_tls: false,
-    has_ceiling: true,
-    is_default_memory: false,
-};
+fn one_gib() -> Vec<u64> {
+    vec![1024]
+}
 
-/// All scenarios.
-pub const SCENARIOS: &[Scenario] = &[
-    BASE,
-    Scenario {
-        name: "mixed",
-        about: "half of the pages zero, so that packets are thinned and permuted",
-        content: Content { zero_percent: 50, ..RANDOM },
-        ..BASE
-    },
-    Scenario {
-        name: "idle",
-        about: "98 % of the pages zero, told in packets",
-        content: Content { zero_percent: 98, ..RANDOM },
-        has_ceiling: false,
-        ..BASE
-    },
-    Scenario {
-        name: "zero-legacy",
-        about: "98 % of the pages zero, told on the main stream",
-        content: Content { zero_percent: 98, ..RANDOM },
-        zero_page_detection: Some("legacy"),
-        has_ceiling: false,
-        ..BASE
-    },
-    Scenario { name: "main-only", about: "no multifd", channels: 0, readers: 1, ..BASE },
-    Scenario { name: "many-channels", about: "64 channels, 2 readers", channels: 64, ..BASE },
-    Scenario {
-        name: "default-memory",
-        about: "no pool, nothing prefaulted: what starting up costs is counted",
-        has_ceiling: false,
-        is_default_memory: true,
-        ..BASE
-    },
-    Scenario {
-        name: "zlib",
-        about: "multifd-compression zlib, pages a quarter random and the rest words",
-        content: Content { kind: Kind::QuarterRandom, zero_percent: 0 },
-        compression: Some("zlib"),
-        has_ceiling: false,
-        ..BASE
-    },
-    Scenario {
-        name: "zstd",
-        about: "multifd-compression zstd, pages a quarter random and the rest words, adjoining",
-        content: Content { kind: Kind::QuarterRandom, zero_percent: 0 },
-        compression: Some("zstd"),
-        has_ceiling: false,
-        ..BASE
-    },
-    Scenario {
-        name: "zstd-scattered",
-        about: "the same with half of the pages zero, so that pages do not adjoin",
-        content: Content { kind: Kind::QuarterRandom, zero_percent: 50 },
-        compression: Some("zstd"),
-        has_ceiling: false,
-        ..BASE
-    },
-    Scenario {
-        name: "tls",
-        about: "pages that do not compress under TLS, certificates on both sides",
-        is_tls: true,
-        has_ceiling: false,
-        ..BASE
-    },
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("scenarios/", $name, ".toml")))),*]
+    };
+}
+
+/// The built-in scenarios: names and files.
+pub const SCENARIOS: &[(&str, &str)] = built_in!(
+    "random" "mixed" "idle" "idle-slope" "zero-legacy" "main-only" "many-channels"
+    "default-memory" "large" "zlib" "zlib-text" "zstd" "zstd-scattered" "zstd-text" "tls" "xbzrle"
+    "mapped-ram" "mapped-ram-dense"
+);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_is_found_by_its_own_name() {
-        for scenario in SCENARIOS {
-            assert_eq!(Scenario::named(scenario.name), Some(scenario));
+    fn every_built_in_scenario_is_right_and_has_the_name_of_its_file() {
+        for (name, text) in SCENARIOS {
+            match Scenario::parse(text) {
+                Ok(scenario) => assert_eq!(scenario.name, *name),
+                Err(error) => panic!("{name}: {error}"),
+            }
         }
-        assert_eq!(Scenario::named("no-such"), None);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let (_, text) = SCENARIOS[0];
+        let error = Scenario::parse(&format!("chanels = 3\n{text}")).unwrap_err();
+        assert!(error.contains("line 1") && error.contains("unknown field `chanels`"), "{error}");
+        let nested = text.replace("zero-percent", "zero-share");
+        let line =
+            text.lines().position(|line| line.contains("zero-percent")).expect("it is there");
+        let error = Scenario::parse(&nested).unwrap_err();
+        assert!(error.contains(&format!("line {}", line + 1)), "{error}");
+    }
+
+    #[test]
+    fn a_ceiling_is_refused_what_it_cannot_receive() {
+        let text = text_of("random").expect("it is built in");
+        let error = Scenario::parse(&format!("compression = \"zlib\"\n{text}")).unwrap_err();
+        assert!(error.contains("plain pages"), "{error}");
+    }
+
+    #[test]
+    fn contenders_have_their_own_channels_and_every_size() {
+        let scenario = Scenario {
+            ram_mib: vec![64, 128],
+            ..Scenario::open("many-channels").expect("it is built in")
+        };
+        let all = scenario.contenders();
+        assert_eq!(all.len(), 2 * scenario.contenders.len());
+        let is =
+            |one: &Contender| (one.channels, one.readers, one.ram_bytes) == (255, 1, 128 << 20);
+        assert!(all.iter().any(is), "{all:?}");
     }
 }

@@ -1,45 +1,87 @@
-//! The source of a comparison: a real QEMU with a prepared guest, or the synthetic one.
+//! The source of a comparison: a real QEMU with a prepared guest, the synthetic one, a replay.
 
-use std::path::Path;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Comparison, process::Process, qmp::Qmp};
+use super::{
+    Comparison,
+    contender::Contender,
+    prepare::Prepared,
+    process::{Process, wait_for},
+    qmp::Qmp,
+};
 
 /// A source that has been started and waits for the order to migrate.
 pub(super) enum Source<'a> {
-    /// A stopped guest with its memory in a file.
+    /// A guest with its memory in a file, stopped unless it has a disk to run from.
     Qemu { process: Process, qmp: Qmp },
-    /// `landfall send`, or `landfall replay`, started with the order.
-    Landfall { comparison: &'a Comparison, process: Option<Process> },
+    /// A program that is started with the order: `landfall send`, `landfall replay`.
+    Landfall { comparison: &'a Comparison, arguments: Vec<String>, process: Option<Process> },
+    /// A file is loaded: there is none.
+    None,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn start(comparison: &'a Comparison, memory: &Path) -> Result<Self, String> {
-        let qemu = comparison.qemu.as_ref().filter(|_| comparison.recording.is_none());
-        let Some(qemu) = qemu else {
-            return Ok(Self::Landfall { comparison, process: None });
-        };
-        let bytes = comparison.ram_bytes;
+    pub(super) fn start(
+        comparison: &'a Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<Self, String> {
+        if prepared.file.is_some() {
+            return Ok(Self::None);
+        }
+        if let Some(recording) = &prepared.recording {
+            // It was read into memory, as far as that has room, once for all.
+            let arguments = ["replay", &recording.display().to_string(), "--quiet", "--cold"];
+            let arguments = arguments.map(str::to_owned).to_vec();
+            return Ok(Self::Landfall { comparison, arguments, process: None });
+        }
+        if comparison.qemu.is_some() {
+            return Self::qemu(comparison, prepared, contender);
+        }
+        let arguments = synthetic(comparison, prepared, contender);
+        Ok(Self::Landfall { comparison, arguments, process: None })
+    }
+
+    /// A real QEMU with the prepared guest.
+    pub(super) fn qemu(
+        comparison: &Comparison,
+        prepared: &Prepared,
+        contender: &Contender,
+    ) -> Result<Self, String> {
+        let program = comparison.qemu.as_ref().ok_or("it needs a real source: --qemu PROGRAM")?;
+        let bytes = contender.ram_bytes;
         let socket = comparison.scratch.join("source.qmp");
         let _ = std::fs::remove_file(&socket);
-        let memory = format!(
-            "memory-backend-file,id=pc.ram,size={bytes},share=on,mem-path={}",
-            memory.display()
-        );
-        let size = format!("{bytes}B");
+        let mut arguments: Vec<String> = MACHINE.iter().map(|&word| word.to_owned()).collect();
+        arguments.extend(["-S".to_owned(), "-m".to_owned(), format!("{bytes}B")]);
+        match &prepared.memory {
+            Some(path) => arguments.extend([
+                "-M".to_owned(),
+                "q35,memory-backend=pc.ram".to_owned(),
+                "-object".to_owned(),
+                format!(
+                    "memory-backend-file,id=pc.ram,size={bytes},share=on,mem-path={}",
+                    path.display()
+                ),
+            ]),
+            // Pages that nobody has written cost nothing only in memory of no file.
+            None => arguments.extend(["-M", "q35"].map(str::to_owned)),
+        }
+        arguments.extend(prepared.disk_arguments());
         let monitor = format!("unix:{},server=on,wait=off", socket.display());
-        let guest = ["-M", "q35,memory-backend=pc.ram", "-S", "-m", &size, "-object", &memory];
-        let arguments = MACHINE.iter().copied().chain(guest).chain(["-qmp", &monitor]);
-        let mut process = Process::start(qemu, arguments, comparison.scratch.join("source.log"))?;
+        arguments.extend(["-qmp".to_owned(), monitor]);
+        let log = comparison.scratch.join("source.log");
+        let mut process = Process::start(program, arguments, log)?;
         let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
-        set_capabilities(&mut qmp, &scenario.capabilities())?;
-        add_credentials(&mut qmp, comparison, "client")?;
-        let mut parameters = scenario.parameters();
+        set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
+        add_credentials(&mut qmp, prepared, "client")?;
+        let mut parameters = scenario.parameters(contender.channels);
         // A stopped guest has no other reason to be slow.
         parameters.insert("max-bandwidth".to_owned(), json!(1u64 << 40));
-        if let Some(how) = scenario.zero_page_detection {
+        if let Some(how) = &scenario.zero_page_detection {
             parameters.insert("zero-page-detection".to_owned(), json!(how));
         }
         qmp.command("migrate-set-parameters", parameters.into())?;
@@ -50,59 +92,104 @@ impl<'a> Source<'a> {
     pub(super) fn migrate(&mut self, uri: &str) -> Result<(), String> {
         match self {
             Self::Qemu { qmp, .. } => qmp.command("migrate", json!({ "uri": uri })).map(drop),
-            Self::Landfall { comparison, process } => {
-                let scenario = &comparison.scenario;
+            Self::Landfall { comparison, arguments, process } => {
                 let log = comparison.scratch.join("source.log");
-                if let Some(recording) = &comparison.recording {
-                    let recording = recording.display().to_string();
-                    let arguments = ["replay", &recording, uri, "--quiet"];
-                    *process = Some(Process::start(&comparison.landfall, arguments, log)?);
-                    return Ok(());
-                }
-                let mut arguments = vec!["send".to_owned(), uri.to_owned(), "--quiet".to_owned()];
-                let options = [
-                    ("--ram", comparison.ram_bytes.to_string()),
-                    ("--multifd", scenario.channels.to_string()),
-                    ("--zero", scenario.content.zero_percent.to_string()),
-                    ("--rounds", "1".to_owned()),
-                    ("--zero-page-detection", {
-                        scenario.zero_page_detection.unwrap_or("multifd").to_owned()
-                    }),
-                ];
-                arguments
-                    .extend(options.into_iter().flat_map(|(name, value)| [name.into(), value]));
-                arguments.push("--no-return-path".to_owned());
-                *process = Some(Process::start(&comparison.landfall, arguments, log)?);
+                arguments.push(uri.to_owned());
+                *process = Some(Process::start(&comparison.landfall, &*arguments, log)?);
                 Ok(())
             }
+            Self::None => Err("there is no source".to_owned()),
         }
     }
 
     /// CPU seconds so far.
     pub(super) fn cpu_s(&self) -> Result<f64, String> {
+        self.process().map_or(Ok(0.0), |process| process.cpu().map(|cpu| cpu.total_s))
+    }
+
+    pub(super) fn process(&self) -> Option<&Process> {
         match self {
-            Self::Qemu { process, .. } | Self::Landfall { process: Some(process), .. } => {
-                process.cpu().map(|cpu| cpu.total_s)
-            }
-            Self::Landfall { process: None, .. } => Ok(0.0),
+            Self::Qemu { process, .. } => Some(process),
+            Self::Landfall { process, .. } => process.as_ref(),
+            Self::None => None,
         }
+    }
+
+    pub(super) fn monitor(&self) -> Option<&Qmp> {
+        match self {
+            Self::Qemu { qmp, .. } => Some(qmp),
+            Self::Landfall { .. } | Self::None => None,
+        }
+    }
+
+    /// Its monitor, of a real QEMU.
+    pub(super) fn qmp(&mut self) -> &mut Qmp {
+        match self {
+            Self::Qemu { qmp, .. } => qmp,
+            Self::Landfall { .. } | Self::None => panic!("only a real QEMU is asked"),
+        }
+    }
+
+    /// Its command line, and what it was told over QMP.
+    pub(super) fn commands(&self) -> Value {
+        let Some(process) = self.process() else { return Value::Null };
+        let orders = self.monitor().map_or_else(Vec::new, Qmp::orders);
+        json!({ "command-line": process.command_line(), "qmp": orders })
+    }
+
+    /// What QEMU has counted, when it says too that the migration is completed; `None` of others.
+    pub(super) fn counted(&mut self) -> Result<Option<Value>, String> {
+        let Self::Qemu { qmp, .. } = self else { return Ok(None) };
+        wait_for("end of the migration at the source", END_LIMIT, || {
+            let mut state = qmp.command("query-migrate", json!({}))?;
+            match state["status"].as_str() {
+                Some("completed") => Ok(Some(Some(state["ram"].take()))),
+                Some("failed") => Err(format!("the source failed: {}", state["error-desc"])),
+                _ => Ok(None),
+            }
+        })
     }
 
     /// An error if it has failed.
     pub(super) fn check(&mut self) -> Result<(), String> {
         match self {
-            Self::Qemu { qmp, .. } => {
-                let state = qmp.command("query-migrate", json!({}))?;
-                if state["status"] == "failed" {
-                    return Err(format!("the source failed: {}", state["error-desc"]));
+            Self::Qemu { qmp, process } => {
+                process.has_ended()?;
+                while let Some(status) = qmp.next_status()? {
+                    if status == "failed" {
+                        let state = qmp.command("query-migrate", json!({}))?;
+                        return Err(format!("the source failed: {}", state["error-desc"]));
+                    }
                 }
                 Ok(())
             }
             Self::Landfall { process, .. } => {
                 process.as_mut().map_or(Ok(()), |process| process.has_ended().map(drop))
             }
+            Self::None => Ok(()),
         }
     }
+}
+
+/// `landfall send`'s arguments, all but the address.
+fn synthetic(comparison: &Comparison, prepared: &Prepared, contender: &Contender) -> Vec<String> {
+    let scenario = &comparison.scenario;
+    let mut arguments =
+        vec!["send".to_owned(), "--quiet".to_owned(), "--no-return-path".to_owned()];
+    let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    option("--ram", contender.ram_bytes.to_string());
+    option("--multifd", contender.channels.to_string());
+    option("--zero", scenario.content.zero_percent.to_string());
+    option("--rounds", "1".to_owned());
+    let detection = scenario.zero_page_detection.as_deref();
+    option("--zero-page-detection", detection.unwrap_or("multifd").to_owned());
+    if let Some(method) = &scenario.compression {
+        option("--compression", method.clone());
+    }
+    if let Some(directory) = &prepared.credentials {
+        option("--tls-creds", directory.display().to_string());
+    }
+    arguments
 }
 
 /// Switches capabilities on.
@@ -115,15 +202,10 @@ pub(super) fn set_capabilities(qmp: &mut Qmp, names: &[&str]) -> Result<(), Stri
 /// Gives one end its certificates, if the scenario is under TLS.
 pub(super) fn add_credentials(
     qmp: &mut Qmp,
-    comparison: &Comparison,
+    prepared: &Prepared,
     endpoint: &str,
 ) -> Result<(), String> {
-    if !comparison.scenario.is_tls {
-        return Ok(());
-    }
-    let Some(directory) = &comparison.tls_creds else {
-        return Err("no certificates: --tls-creds DIR".to_owned());
-    };
+    let Some(directory) = &prepared.credentials else { return Ok(()) };
     let object = json!({
         "qom-type": "tls-creds-x509", "id": "tls0", "endpoint": endpoint, "dir": directory,
     });
@@ -133,3 +215,5 @@ pub(super) fn add_credentials(
 
 /// A machine with memory and nothing else, for both ends.
 pub(super) const MACHINE: &[&str] = &["-accel", "tcg", "-display", "none", "-nodefaults"];
+/// The destination has said already that it has everything.
+const END_LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,125 @@
+//! Who receives, and into what memory.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// A program that receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Receiver {
+    /// Blocking receives that parse nothing.
+    CeilingBlocking,
+    /// A ring that parses nothing.
+    CeilingRing,
+    /// QEMU's own destination.
+    Qemu,
+    /// This landfall.
+    Landfall,
+}
+
+impl fmt::Display for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::CeilingBlocking => "ceiling, blocking",
+            Self::CeilingRing => "ceiling, ring",
+            Self::Qemu => "QEMU",
+            Self::Landfall => "landfall",
+        })
+    }
+}
+
+/// The memory that a receiver is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemorySetup {
+    /// As it comes when nothing is asked for: QEMU's is not there until pages land in it, landfall's
+    /// is mapped and prefaulted when the source tells its blocks.
+    Default,
+    /// 2 MiB hugepages, prefaulted before the source connects.
+    Hugepages,
+    /// landfall's default memory, but transparent hugepages as QEMU has them, also on a host that
+    /// has hugepages reserved.
+    Thp,
+}
+
+impl fmt::Display for MemorySetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Default => "default",
+            Self::Hugepages => "hugepages",
+            Self::Thp => "thp",
+        })
+    }
+}
+
+/// A contender as a scenario names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Entry {
+    /// Who.
+    pub receiver: Receiver,
+    /// With which memory.
+    pub memory: MemorySetup,
+    /// Multifd channels, where they are not the scenario's.
+    pub channels: Option<u8>,
+    /// landfall's readers, where they are not the scenario's.
+    pub readers: Option<u8>,
+}
+
+/// A contender with everything decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contender {
+    /// Who.
+    pub receiver: Receiver,
+    /// With which memory.
+    pub memory: MemorySetup,
+    /// Multifd channels, 0 for none.
+    pub channels: u8,
+    /// Reader threads of landfall and of the ceilings; QEMU has one for each channel.
+    pub readers: u8,
+    /// Guest RAM, bytes.
+    pub ram_bytes: u64,
+}
+
+impl Receiver {
+    /// True of those that parse nothing.
+    #[must_use]
+    pub fn is_ceiling(self) -> bool {
+        matches!(self, Self::CeilingBlocking | Self::CeilingRing)
+    }
+}
+
+impl Contender {
+    /// True for this landfall.
+    #[must_use]
+    pub fn is_landfall(&self) -> bool {
+        self.receiver == Receiver::Landfall
+    }
+
+    /// Guest RAM, GiB.
+    #[must_use]
+    pub fn ram_gib(&self) -> f64 {
+        self.ram_bytes as f64 / GIB
+    }
+
+    /// True if `other` differs from it in guest RAM alone.
+    #[must_use]
+    pub fn is_another_size_of(&self, other: &Self) -> bool {
+        Self { ram_bytes: other.ram_bytes, ..*self } == *other
+    }
+}
+
+/// `landfall, hugepages, 2 channels, 2 readers, 1.00 GiB`.
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { receiver, memory, channels, readers, .. } = self;
+        write!(f, "{receiver}, {memory}, {channels} channels, ")?;
+        if *receiver != Receiver::Qemu {
+            write!(f, "{readers} readers, ")?;
+        }
+        write!(f, "{:.2} GiB", self.ram_gib())
+    }
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
