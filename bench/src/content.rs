@@ -1,20 +1,32 @@
-//! The bytes of a page: cheap to make, cheap to check, known from the seed alone.
+//! The bytes of a page: never made when they are needed, cheap to check, known from the seed alone.
 //!
-//! A page is a window of a random table, every word of it XORed with a key that is a hash of the
-//! seed, the block, the page and the generation. The window's place depends on the same hash. So a
-//! page that lands in the wrong place, a stale generation and a shifted page all differ in nearly
-//! every word, while making a page costs little more than copying it: the table stays in the
-//! processor's first-level cache and the loop is one load, one XOR, one store.
+//! All pages are windows of one stretch of random bytes, the same in every process, which is made
+//! once and never written again. So a source sends pages from where they lie, and a guest of any
+//! size needs no more memory than that. Where a window begins is a hash of the seed, the block, the
+//! generation and the run of pages: as many as a packet holds, aligned. Inside a run pages adjoin,
+//! so that a packet's pages are one range, as they are in a guest.
+//!
+//! A page that lands in the wrong place, a stale generation and a shifted page differ in nearly
+//! every byte, unless two windows happen to be the same: one pair of pages in 2^20.
 
-use crate::hash::{Sequence, Share, hash, mix};
+use std::{ops::Range, sync::LazyLock};
 
-/// The content of every non-zero page of a guest.
+use memmap2::{Advice, Mmap, MmapMut};
+
+use crate::{
+    config::PAGE_BYTES_MAX,
+    encode::packet::packet_pages,
+    hash::{Share, hash, mix},
+};
+
+/// The content of every page of a guest.
 #[derive(Debug)]
 pub(crate) struct PageContent {
     seed: u64,
-    page_words: usize,
+    page_bytes: usize,
+    /// Pages that adjoin.
+    run_pages: u64,
     compressible: Share,
-    table: Box<[u64]>,
 }
 
 impl PageContent {
@@ -29,16 +41,22 @@ impl PageContent {
             page_bytes.is_multiple_of(8),
             "pages are made of words, {page_bytes} bytes are not"
         );
-        let page_words = page_bytes as usize / 8;
-        let mut words = Sequence::new(&[seed, TAG_TABLE]);
-        let table = (0..WINDOW_WORDS + page_words).map(|_| words.word()).collect();
-        Self { seed, page_words, compressible: Share::new(compressible_share), table }
+        LazyLock::force(&STRETCH);
+        Self {
+            seed,
+            page_bytes: page_bytes as usize,
+            run_pages: u64::from(packet_pages(page_bytes)),
+            compressible: Share::new(compressible_share),
+        }
     }
 
-    /// Bytes in a page.
+    /// Where in [`stretch`] the page lies as it is in `generation`; `None` for one of those that
+    /// can be made smaller, which are made when they are needed.
+    #[inline]
     #[must_use]
-    pub(crate) fn page_bytes(&self) -> usize {
-        self.page_words * 8
+    pub(crate) fn lies_at(&self, block: u16, page: u64, generation: u32) -> Option<Range<usize>> {
+        (!self.is_compressible(block, page, generation))
+            .then(|| self.window(block, page, generation))
     }
 
     /// Writes the content of a page as it is in `generation`.
@@ -47,19 +65,16 @@ impl PageContent {
     /// When `out` is not exactly one page.
     #[inline]
     pub(crate) fn fill(&self, block: u16, page: u64, generation: u32, out: &mut [u8]) {
-        assert_eq!(out.len(), self.page_bytes(), "a page is filled whole");
-        let (key, window) = self.page(block, page, generation);
-        if self.is_compressible(key) {
-            for (bytes, word) in out.chunks_exact_mut(8 * REPEATS).zip(window) {
-                bytes.chunks_exact_mut(8).for_each(|out| {
-                    out.copy_from_slice(&(word ^ key).to_le_bytes());
-                });
+        assert_eq!(out.len(), self.page_bytes, "a page is filled whole");
+        let window = &stretch()[self.window(block, page, generation)];
+        if self.is_compressible(block, page, generation) {
+            let words = window.chunks_exact(8);
+            for (bytes, word) in out.chunks_exact_mut(8 * REPEATS).zip(words) {
+                bytes.chunks_exact_mut(8).for_each(|out| out.copy_from_slice(word));
             }
             return;
         }
-        for (bytes, word) in out.chunks_exact_mut(8).zip(window) {
-            bytes.copy_from_slice(&(word ^ key).to_le_bytes());
-        }
+        out.copy_from_slice(window);
     }
 
     /// Whether `found` is the content of this page in `generation`.
@@ -69,41 +84,78 @@ impl PageContent {
     #[inline]
     #[must_use]
     pub(crate) fn matches(&self, block: u16, page: u64, generation: u32, found: &[u8]) -> bool {
-        assert_eq!(found.len(), self.page_bytes(), "a page is checked whole");
-        let (key, window) = self.page(block, page, generation);
-        if self.is_compressible(key) {
-            let mut words = found.chunks_exact(8).zip(window.iter().flat_map(|w| [w; REPEATS]));
-            return words.all(|(bytes, word)| bytes == (word ^ key).to_le_bytes());
+        assert_eq!(found.len(), self.page_bytes, "a page is checked whole");
+        let window = &stretch()[self.window(block, page, generation)];
+        if self.is_compressible(block, page, generation) {
+            let mut words = found.chunks_exact(8 * REPEATS).zip(window.chunks_exact(8));
+            return words.all(|(bytes, word)| bytes.chunks_exact(8).all(|found| found == word));
         }
-        // No early exit inside a page: the loop without one is vectorised, and pages are right
-        // nearly always.
-        let differing = found.chunks_exact(8).zip(window).fold(0, |differing, (bytes, word)| {
-            let bytes = bytes.try_into().expect("chunks_exact gives eight bytes");
-            differing | (u64::from_le_bytes(bytes) ^ word ^ key)
-        });
-        differing == 0
+        found == window
     }
 
     #[inline]
-    fn is_compressible(&self, key: u64) -> bool {
-        self.compressible.takes(mix(key))
+    fn is_compressible(&self, block: u16, page: u64, generation: u32) -> bool {
+        // No hash where the answer is always the same.
+        match self.compressible {
+            Share::None => false,
+            share => share.takes(mix(self.key(block, page, generation))),
+        }
     }
 
     #[inline]
-    fn page(&self, block: u16, page: u64, generation: u32) -> (u64, &[u64]) {
+    fn window(&self, block: u16, page: u64, generation: u32) -> Range<usize> {
+        let (run, in_run) = (page / self.run_pages, page % self.run_pages);
+        let window = self.key(block, run, generation) % WINDOWS;
+        let start = window as usize * WINDOW_STEP + in_run as usize * self.page_bytes;
+        start..start + self.page_bytes
+    }
+
+    #[inline]
+    fn key(&self, block: u16, number: u64, generation: u32) -> u64 {
         let place = (u64::from(block) << 32) | u64::from(generation);
-        let key = hash(&[self.seed ^ TAG_KEY, place, page]);
-        // Whole cache lines: eight words.
-        let start = (key as usize % (WINDOW_WORDS / 8)) * 8;
-        (key, &self.table[start..start + self.page_words])
+        hash(&[self.seed ^ TAG_KEY, place, number])
     }
 }
 
-/// How many words the window moves over: 16 KiB, which with a 4 KiB page fits a 32 KiB L1 cache.
-const WINDOW_WORDS: usize = 2048;
+/// What all pages are windows of; zeros at the end.
+#[inline]
+#[must_use]
+pub(crate) fn stretch() -> &'static [u8] {
+    &STRETCH
+}
+
+/// Where in [`stretch`] a zero page of so many bytes lies.
+///
+/// # Panics
+/// When it has more bytes than any page.
+#[must_use]
+pub(crate) fn zeros_at(page_bytes: usize) -> Range<usize> {
+    assert!(page_bytes <= ZERO_BYTES, "no page is larger than {ZERO_BYTES} bytes");
+    RANDOM_BYTES..RANDOM_BYTES + page_bytes
+}
+
+static STRETCH: LazyLock<Mmap> = LazyLock::new(|| {
+    let map = MmapMut::map_anon(RANDOM_BYTES + ZERO_BYTES);
+    let mut map = map.expect("address space for the content of pages");
+    // Only a matter of speed; a kernel without large pages does as well.
+    let _ = map.advise(Advice::HugePage);
+    for (index, bytes) in map[..RANDOM_BYTES].chunks_exact_mut(8).enumerate() {
+        bytes.copy_from_slice(&mix(TAG_STRETCH ^ index as u64).to_le_bytes());
+    }
+    map.make_read_only().expect("memory of our own can be made read-only")
+});
+
+/// How many windows there are: 64 MiB of them.
+const WINDOWS: u64 = 1 << 20;
+/// A window begins at a cache line.
+const WINDOW_STEP: usize = 64;
+/// The pages of a packet, of whatever size.
+const RUN_BYTES: usize = 512 << 10;
+const RANDOM_BYTES: usize = WINDOWS as usize * WINDOW_STEP + RUN_BYTES;
+const ZERO_BYTES: usize = PAGE_BYTES_MAX as usize;
 /// How often each word stands in a page that can be made smaller; divides the words of every page.
 const REPEATS: usize = 16;
-const TAG_TABLE: u64 = 0x7461_626c_6500_0000;
+const TAG_STRETCH: u64 = 0x7374_7265_7463_6800;
 const TAG_KEY: u64 = 0x6b65_7900_0000_0000;
 
 #[cfg(test)]
@@ -111,7 +163,7 @@ mod tests {
     use super::*;
 
     fn page(content: &PageContent, block: u16, page: u64, generation: u32) -> Vec<u8> {
-        let mut out = vec![0; content.page_bytes()];
+        let mut out = vec![0; content.page_bytes];
         content.fill(block, page, generation, &mut out);
         out
     }
@@ -130,6 +182,33 @@ mod tests {
             let same = first.chunks(8).zip(other.chunks(8)).filter(|(a, b)| a == b).count();
             assert!(same < 3, "{same} of 512 words are equal");
         }
+    }
+
+    #[test]
+    fn pages_of_a_packet_adjoin_and_those_of_different_packets_do_not() {
+        for page_bytes in [4096, 16384, 65536] {
+            let content = PageContent::new(5, page_bytes, 0.0);
+            let pages = u64::from(packet_pages(page_bytes));
+            let at = |page| content.lies_at(0, page, 0).expect("lies somewhere");
+            for page in 1..4 * pages {
+                let adjoin = at(page).start == at(page - 1).end;
+                assert_eq!(adjoin, page % pages != 0, "page {page} of {page_bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_lies_somewhere_is_the_page_that_is_filled() {
+        let content = PageContent::new(5, 4096, 0.5);
+        let mut lying = 0;
+        for number in 0..200 {
+            if let Some(at) = content.lies_at(1, number, 2) {
+                assert!(page(&content, 1, number, 2) == stretch()[at]);
+                lying += 1;
+            }
+        }
+        assert!((50..150).contains(&lying), "{lying} of 200 pages");
+        assert!(stretch()[zeros_at(65536)].iter().all(|&byte| byte == 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     encode::{compressed::Compressor, packet},
+    message::Message,
     plan::Plan,
     script::{Op, Packet, Stream},
 };
@@ -13,8 +14,11 @@ pub struct Encoder<'a> {
     plan: &'a Plan,
     /// By channel, from its first packet on.
     compressors: Vec<Option<Compressor>>,
+    /// What is compressed next.
     pages: Vec<u8>,
+    /// What came of it.
     payload: Vec<u8>,
+    message: Message,
 }
 
 impl<'a> Encoder<'a> {
@@ -25,56 +29,72 @@ impl<'a> Encoder<'a> {
             compressors: (0..channels).map(|_| None).collect(),
             pages: Vec::new(),
             payload: Vec::new(),
+            message: Message::new(),
         }
     }
 
     /// Appends the bytes of a step and says where they go; `None` for a step that sends nothing.
     pub fn encode(&mut self, op: &Op, out: &mut Vec<u8>) -> Option<Stream> {
+        let mut message = std::mem::take(&mut self.message);
+        let stream = self.gather(op, &mut message);
+        message.slices().for_each(|piece| out.extend_from_slice(piece));
+        self.message = message;
+        stream
+    }
+
+    /// Makes `message` that of a step, and says where it goes; `None` for a step that sends
+    /// nothing.
+    pub fn gather(&mut self, op: &Op, message: &mut Message) -> Option<Stream> {
+        message.clear();
         match op {
             Op::Init { channel } => {
-                out.extend_from_slice(&packet::init(&self.plan.config().uuid, *channel));
+                let init = packet::init(&self.plan.config().uuid, *channel);
+                message.make(|made| made.extend_from_slice(&init));
                 Some(Stream::Channel(*channel))
             }
             Op::Main(bytes) => {
-                out.extend_from_slice(bytes);
+                message.make(|made| made.extend_from_slice(bytes));
                 Some(Stream::Main)
             }
             Op::MainPages(pages) => {
-                self.plan.encode_main_pages(pages, out);
+                self.plan.gather_main_pages(pages, message);
                 Some(Stream::Main)
             }
             Op::Packet(packet) => {
-                let (plan, payload) = (self.plan, self.payload(packet));
-                plan.encode_packet_header(packet, payload.len(), out);
-                out.extend_from_slice(payload);
+                self.gather_packet(packet, message);
                 Some(Stream::Channel(packet.channel))
             }
             Op::DevicePacket(packet) => {
-                packet.encode(out);
+                message.make(|made| packet.encode(made));
                 Some(Stream::Channel(packet.channel))
             }
             Op::AwaitChannels | Op::AwaitSwitchoverAck | Op::AwaitShut => None,
         }
     }
 
-    /// What follows the header of a packet.
-    pub fn payload(&mut self, packet: &Packet) -> &[u8] {
-        let config = self.plan.config();
-        self.pages.resize(self.plan.pages_bytes(packet), 0);
-        self.plan.fill_pages(packet, &mut self.pages);
+    fn gather_packet(&mut self, packet: &Packet, message: &mut Message) {
+        let plan = self.plan;
+        let config = plan.config();
         let compressor = &mut self.compressors[usize::from(packet.channel)];
         if compressor.is_none() {
             *compressor = Compressor::new(config.compression, config.level, config.page_bytes);
         }
-        match compressor {
-            // Nothing is sent for packets without page bytes, not even a flush.
-            Some(compressor) if packet.normal > 0 => {
-                self.payload.clear();
-                compressor.packet(&self.pages, &mut self.payload);
-                &self.payload
-            }
-            _ => &self.pages,
-        }
+        // Nothing is sent for packets without page bytes, not even a flush.
+        let Some(compressor) = compressor.as_mut().filter(|_| packet.normal > 0) else {
+            let payload_bytes = plan.pages_bytes(packet);
+            message.make(|made| plan.encode_packet_header(packet, payload_bytes, made));
+            message.begin_payload();
+            plan.gather_pages(packet, message);
+            return;
+        };
+        self.pages.resize(plan.pages_bytes(packet), 0);
+        plan.fill_pages(packet, &mut self.pages);
+        // The header stands before the payload and tells its length.
+        self.payload.clear();
+        compressor.packet(&self.pages, &mut self.payload);
+        message.make(|made| plan.encode_packet_header(packet, self.payload.len(), made));
+        message.begin_payload();
+        message.make(|made| made.extend_from_slice(&self.payload));
     }
 }
 

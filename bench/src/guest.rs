@@ -4,9 +4,11 @@
 //! every page. Its content follows from the generation, so what the destination must hold at the
 //! end is known without a record of what was sent.
 
+use std::ops::Range;
+
 use crate::{
     config::{ConfigError, SourceConfig},
-    content::PageContent,
+    content::{self, PageContent},
     hash::{Share, hash, mix},
     image::Images,
 };
@@ -176,6 +178,18 @@ impl Guest {
             _ if page.zero => out.fill(0),
             Some(images) => images.read(block, page.page, out),
             None => self.content.fill(block, page.page, page.generation, out),
+        }
+    }
+
+    /// Where in [`content::stretch`] the bytes of a page lie; `None` for a page that must be made,
+    /// by [`Guest::fill`].
+    #[inline]
+    #[must_use]
+    pub(crate) fn lies_at(&self, block: u16, page: PageRef) -> Option<Range<usize>> {
+        match &self.images {
+            _ if page.zero => Some(content::zeros_at(self.page_bytes as usize)),
+            Some(_) => None,
+            None => self.content.lies_at(block, page.page, page.generation),
         }
     }
 

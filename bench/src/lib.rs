@@ -1,8 +1,8 @@
 //! A synthetic migration source, and the measures that a receiver is held against.
 //!
 //! Reading order: [`config`] says what a migration is, [`guest`] what its pages hold, [`script`] in
-//! which order a source sends them, [`encode`] how that looks on the wire, [`send`] puts it on
-//! sockets, [`saved`] into a file, [`mod@verify`] checks what arrived against the seed.
+//! which order a source sends them, [`encode`] how that looks on the wire, [`message`] what a step
+//! has in bytes, [`send`] puts it on sockets, [`saved`] into a file, [`mod@verify`] checks what arrived against the seed.
 //!
 //! [`recording`] keeps what a real source sent, and sends it again.
 //!
@@ -21,6 +21,7 @@ pub mod form;
 pub mod guest;
 mod hash;
 mod image;
+pub mod message;
 pub mod plan;
 pub mod recording;
 pub mod saved;

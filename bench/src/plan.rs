@@ -11,7 +11,8 @@ use crate::{
     },
     encoder::Encoder,
     form::PacketForm,
-    guest::Guest,
+    guest::{Guest, PageRef},
+    message::Message,
     script::{MainPages, Op, Packet, Script},
     sent::Sent,
 };
@@ -83,13 +84,12 @@ impl Plan {
     pub fn sent(&self) -> Sent {
         let mut sent = Sent::new(self);
         let mut encoder = self.encoder();
+        let mut message = Message::new();
         for op in self.script() {
             let mut bytes = self.plain_bytes(&op);
-            if let Op::Packet(packet) = &op
-                && self.config.compression != Compression::None
-            {
-                bytes += encoder.payload(packet).len() as u64;
-                bytes -= self.pages_bytes(packet) as u64;
+            if matches!(op, Op::Packet(_)) && self.config.compression != Compression::None {
+                encoder.gather(&op, &mut message);
+                bytes = message.bytes() as u64;
             }
             sent.add(&op, bytes);
         }
@@ -173,22 +173,40 @@ impl Plan {
         packet::header(out, page_bytes, fields, own.chain(left));
     }
 
+    /// Appends the bytes of a packet's pages.
+    pub(crate) fn gather_pages(&self, packet: &Packet, message: &mut Message) {
+        for page in packet.normal_pages() {
+            self.gather_page(packet.block, *page, message);
+        }
+    }
+
     /// Appends page items for main.
-    pub fn encode_main_pages(&self, pages: &MainPages, out: &mut Vec<u8>) {
-        let page_bytes = self.config.page_bytes as usize;
+    pub(crate) fn gather_main_pages(&self, pages: &MainPages, message: &mut Message) {
+        let page_bytes = u64::from(self.config.page_bytes);
         let mut name = (!pages.continues).then(|| self.name(pages.block));
         for (item, page) in &pages.items {
-            let offset = page.page * page_bytes as u64;
+            let offset = page.page * page_bytes;
+            let name = name.take();
             match item {
-                PageItem::Zero => ram::zero(out, offset, name.take()),
+                PageItem::Zero => message.make(|made| ram::zero(made, offset, name)),
                 PageItem::Full => {
-                    ram::page_head(out, PageItem::Full, offset, name.take());
-                    let start = out.len();
-                    out.resize(start + page_bytes, 0);
-                    self.guest.fill(pages.block, *page, &mut out[start..]);
+                    message.make(|made| ram::page_head(made, PageItem::Full, offset, name));
+                    self.gather_page(pages.block, *page, message);
                 }
             }
         }
+    }
+
+    /// From where it lies, or made.
+    fn gather_page(&self, block: u16, page: PageRef, message: &mut Message) {
+        if let Some(bytes) = self.guest.lies_at(block, page) {
+            return message.lend(bytes);
+        }
+        message.make(|made| {
+            let start = made.len();
+            made.resize(start + self.config.page_bytes as usize, 0);
+            self.guest.fill(block, page, &mut made[start..]);
+        });
     }
 
     /// The most pages that one step names: as many as a packet holds.

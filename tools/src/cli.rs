@@ -48,9 +48,12 @@ pub(crate) enum Command {
     /// Keep every byte of a migration that passes from a source to a destination
     ///
     /// Listens at URI, makes a connection to the destination for each that comes, and stores what
-    /// passes in both directions. TLS is refused: nobody but its destination could read it.
+    /// passes in both directions, with the order across connections. TLS is refused: nobody but its destination could read it.
     Record(RecordArguments),
     /// Send a recording to any destination, landfall or a real QEMU
+    ///
+    /// Sends nothing before the replies that had come before it, and says whether the destination
+    /// answered as the recorded one did, and whether the replay was the bottleneck.
     Replay(ReplayArguments),
     /// Run the same migration into the bare ceiling, QEMU and landfall, in turn
     ///
@@ -295,6 +298,11 @@ pub(crate) struct SendArguments {
     /// replaces --ram
     #[arg(long, value_name = "FILE", conflicts_with = "ram")]
     pub(crate) image: Option<PathBuf>,
+    /// Send pages on channels without a copy in the kernel (the capability zero-copy-send,
+    /// MSG_ZEROCOPY); where the kernel copies them all the same, as on loopback, a connection goes
+    /// on without, and the end says so
+    #[arg(long, conflicts_with_all = ["mapped_ram", "image", "creds"])]
+    pub(crate) zero_copy: bool,
     /// Bytes per second over all channels, as 100M; without it as fast as it goes
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     pub(crate) pace: Option<u64>,
@@ -401,7 +409,9 @@ pub(crate) struct RecordArguments {
     /// The directory of the recording, empty or not there yet
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Bytes that one connection may send; without it all that the file system has room for
+    /// Bytes that one connection may send; without it all that the file system has room for, up
+    /// to 256G. Its file is mapped from the start: all connections together may have 128T of
+    /// addresses, and each takes 1G more for replies
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     pub(crate) max_size: Option<u64>,
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
         .map_err(|error| Failure::host(format!("{}: {error}", arguments.directory.display())))?;
     let max_bytes = match arguments.max_size {
         Some(bytes) => bytes,
-        None => room(&arguments.directory)?,
+        None => room(&arguments.directory)?.min(MAX_BYTES),
     };
     let listeners = Listeners::bind(&[address], &mut |_| None)
         .map_err(|error| Failure::host(error.to_string()))?;
@@ -71,3 +71,7 @@ fn room(directory: &Path) -> Result<u64, Failure> {
         .map_err(|error| Failure::host(format!("{}: {error}", directory.display())))?;
     Ok(space.blocks_available() * space.fragment_size())
 }
+
+/// Bytes that one connection may send unless told otherwise: its file is mapped whole from the
+/// start, and main with 255 channels must fit into half of a process's 128 TiB of addresses.
+const MAX_BYTES: u64 = (64 << 40) / 256;

@@ -9,8 +9,9 @@ use landfall_bench::encode::compressed::Compression;
 use landfall_bench::form::{VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
 use landfall_bench::saved;
-use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, send};
+use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, ZeroCopyUse, send};
 use landfall_receiver::listen::Address;
+use landfall_receiver::reader::process_cpu_use;
 
 use crate::cli::{
     ClientTlsArguments, SendArguments, SendCompression, SourceArguments, ZeroPageDetection,
@@ -25,23 +26,37 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
         return save(arguments, quiet);
     }
     let plan = Plan::new(shaped(arguments)?).map_err(Failure::usage)?;
+    // As QEMU has it: zero-copy-send is for plain pages on channels.
+    let is_plain = plan.config().channels > 0 && plan.config().compression == Compression::None;
+    if arguments.zero_copy && !is_plain {
+        return Err(Failure::usage("--zero-copy needs channels, and pages without compression"));
+    }
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let options = SendOptions {
         tls: tls(&arguments.tls, &target)?,
         bytes_per_second: arguments.pace,
         reply_timeout: arguments.reply_timeout,
+        zero_copy: arguments.zero_copy,
         ..SendOptions::default()
     };
     let stopper = options.stop.clone();
     stop::on_signal(move || stopper.stop())?;
+    let cpu_before = process_cpu_use();
     let outcome = send(&plan, &target, &options, &Progress::new());
+    let cpu_s = process_cpu_use().since(cpu_before).total_ns() as f64 / 1e9;
     if !quiet {
+        let gib = outcome.bytes as f64 / GIB;
+        let wall_s = outcome.elapsed.as_secs_f64();
         println!(
-            "{:.2} GiB sent in {:.3} s, {:.2} GiB/s",
-            outcome.bytes as f64 / GIB,
-            outcome.elapsed.as_secs_f64(),
-            outcome.bytes as f64 / GIB / outcome.elapsed.as_secs_f64(),
+            "{gib:.2} GiB sent in {wall_s:.3} s, {:.2} GiB/s; {cpu_s:.3} CPU-s, {:.3} CPU-s/GiB, \
+             {:.2} GiB per CPU second",
+            gib / wall_s,
+            cpu_s / gib,
+            gib / cpu_s,
         );
+        if arguments.zero_copy {
+            println!("{}", told(&outcome.zero_copy));
+        }
     }
     match outcome.end {
         End::Completed => Ok(Exit::Ok),
@@ -50,6 +65,19 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
             Ok(Exit::Failed)
         }
     }
+}
+
+/// What came of `--zero-copy`, for people.
+fn told(used: &ZeroCopyUse) -> String {
+    let ZeroCopyUse { sends, done, copied, given_up } = used;
+    let verdict = match given_up {
+        0 => String::new(),
+        count => format!(": it does not pay here, {count} channels went on without"),
+    };
+    format!(
+        "zero-copy: {sends} sends, {done} confirmed by the kernel, which copied {copied} of them \
+         all the same{verdict}"
+    )
 }
 
 fn tls(arguments: &ClientTlsArguments, target: &Target) -> Result<Option<ClientTls>, Failure> {

@@ -268,3 +268,38 @@ fn a_guest_saved_to_a_file_is_received_from_it_and_verified() {
     let unfit = send("tcp:127.0.0.1:1", &["--mapped-ram"]);
     assert_eq!(unfit.status.code(), Some(2), "{}", text(&unfit.stderr));
 }
+
+#[test]
+fn a_source_without_a_copy_leaves_the_same_memory_and_says_what_it_cost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let received = |name: &str, more: &[&str]| {
+        let directory = directory.path().join(name).to_str().expect("text").to_owned();
+        let destination = Destination::start(&["tcp:127.0.0.1:0", "--dump", &directory]);
+        let sent = send(&destination.uri, more);
+        assert_eq!(sent.status.code(), Some(0), "{name}: {}", text(&sent.stderr));
+        let said = text(&sent.stdout);
+        assert!(said.contains("CPU-s/GiB") && said.contains("GiB per CPU second"), "{said}");
+        assert_eq!(destination.end().0, Some(0), "{name}");
+        (directory, said)
+    };
+    let (plain, said) = received("plain", &[]);
+    assert!(!said.contains("zero-copy"), "{said}");
+    let (without, said) = received("without", &["--zero-copy"]);
+    assert!(said.contains("it does not pay here, 4 channels went on without"), "{said}");
+    let equal = landfall(&["verify", &plain, &without]);
+    assert_eq!(equal.status.code(), Some(0), "{}", text(&equal.stderr));
+}
+
+#[test]
+fn zero_copy_is_refused_with_what_excludes_it() {
+    for more in [
+        &["--multifd", "0"][..],
+        &["--compression", "zlib"],
+        &["--tls-creds", "/nonexistent"],
+        &["--image", "/nonexistent"],
+        &["--mapped-ram"],
+    ] {
+        let refused = landfall(&[&["send", "tcp:127.0.0.1:1", "--zero-copy"], more].concat());
+        assert_eq!(refused.status.code(), Some(2), "{more:?}: {}", text(&refused.stderr));
+    }
+}

@@ -17,14 +17,16 @@ mod store;
 mod throttle;
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
 
-use order::{Entry, Event};
+use self::{
+    order::{Entry, Event},
+    store::Stored,
+};
 
 /// A recording that was found whole.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Recording {
     directory: PathBuf,
     channels: Vec<RecordedChannel>,
     order: Vec<Entry>,
+    /// What the source sent, by connection.
+    data: Vec<Stored>,
 }
 
 /// One connection of a recording.
@@ -164,8 +168,14 @@ impl Recording {
         let path = directory.join(ORDER);
         let bytes = fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
         let order = order::read(&bytes).map_err(broken)?;
-        let recording = Self { directory: directory.to_owned(), channels, order };
+        let directory = directory.to_owned();
+        let mut recording = Self { directory, channels, order, data: Vec::new() };
         recording.check().map_err(broken)?;
+        for index in 0..recording.channels.len() {
+            let path = recording.directory.join(data_name(index));
+            let data = Stored::open(&path).map_err(|error| RecordingError::File { path, error })?;
+            recording.data.push(data);
+        }
         Ok(recording)
     }
 
@@ -185,11 +195,6 @@ impl Recording {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.channels.iter().map(|channel| channel.bytes).sum()
-    }
-
-    fn file(&self, name: String) -> Result<File, RecordingError> {
-        let path = self.directory.join(name);
-        File::open(&path).map_err(|error| RecordingError::File { path, error })
     }
 
     /// The order's sums are the files' sizes and the description's.

@@ -1,12 +1,12 @@
 //! The replayer: a recording as a source, to any destination.
 //!
-//! One thread for each connection. Bytes go from the file's pages to the socket by sendfile(2),
-//! not through this process. Nothing goes out before the replies that had come before it when it
+//! One thread for each connection that sends, one that reads. Bytes go to the socket from the
+//! file's mapping, in large pieces, and this process looks at none of them. (sendfile(2) costs more
+//! here: docs/performance.md.) Nothing goes out before the replies that had come before it when it
 //! was recorded: so the return path is answered to as the source did, and main's connection stays
 //! open until the destination has said what it said then.
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
@@ -22,10 +22,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        sendfile::sendfile64,
-        socket::{MsgFlags, Shutdown, recv, shutdown},
-    },
+    sys::socket::{MsgFlags, Shutdown, recv, send, shutdown},
 };
 
 use super::{
@@ -75,19 +72,16 @@ impl Replayed {
     }
 }
 
-/// Reads the whole recording once, so that the disk is not what is measured; returns the bytes.
+/// Reads the whole recording once, so that the disk is not what is measured.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn warm(recording: &Recording) -> Result<u64, RecordingError> {
-    let mut bytes = 0;
-    for index in 0..recording.channels().len() {
+pub fn warm(recording: &Recording) -> Result<(), RecordingError> {
+    for (index, data) in recording.data.iter().enumerate() {
         let path = recording.directory.join(data_name(index));
-        let mut file = recording.file(data_name(index))?;
-        bytes += io::copy(&mut file, &mut io::sink())
-            .map_err(|error| RecordingError::File { path, error })?;
+        data.read().map_err(|error| RecordingError::File { path, error })?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Sends `recording` to `target`.
@@ -235,7 +229,6 @@ impl<'a> Stage<'a> {
 struct Channel {
     index: usize,
     socket: Arc<OwnedFd>,
-    data: File,
     replies: Vec<u8>,
     /// Since when the source sends nothing more here.
     closed: OnceLock<Instant>,
@@ -249,10 +242,9 @@ impl Channel {
         let flags = fcntl(&socket, FcntlArg::F_GETFL).map_err(|error| failed(error.into()))?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(|error| failed(error.into()))?;
-        let data = stage.recording.file(data_name(index))?;
         let path = stage.recording.directory.join(replies_name(index));
         let replies = std::fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
-        Ok(Self { index, socket, data, replies, closed: OnceLock::new() })
+        Ok(Self { index, socket, replies, closed: OnceLock::new() })
     }
 
     /// Sends what the source sent, and closes when it did.
@@ -287,24 +279,27 @@ impl Channel {
     /// Sends `bytes` from `at` on; false if the destination takes no more.
     fn send_bytes(
         &self,
-        at: &mut i64,
+        at: &mut usize,
         bytes: u64,
         stage: &Stage<'_>,
     ) -> Result<bool, RecordingError> {
         let begin = Instant::now();
         let mut held = Duration::ZERO;
         let mut left = bytes;
+        let data = stage.recording.data[self.index].bytes();
         while left > 0 && !stage.is_over() {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(SENDFILE_MAX);
-            match sendfile64(&self.socket, &self.data, Some(at), most) {
-                // Shorter than the order says: somebody has changed the file.
-                Ok(0) => {
-                    let path = stage.recording.directory.join(data_name(self.index));
-                    let error = io::ErrorKind::UnexpectedEof.into();
-                    return Err(RecordingError::File { path, error });
-                }
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(SEND_MAX);
+            // Shorter than the order says: somebody has changed the file.
+            let shortened = || {
+                let path = stage.recording.directory.join(data_name(self.index));
+                RecordingError::File { path, error: io::ErrorKind::UnexpectedEof.into() }
+            };
+            let piece = data.get(*at..).and_then(|data| data.get(..most)).ok_or_else(shortened)?;
+            match send(self.socket.as_raw_fd(), piece, MsgFlags::MSG_NOSIGNAL) {
+                Err(Errno::EFAULT) => return Err(shortened()),
                 Ok(sent) => {
                     left -= sent as u64;
+                    *at += sent;
                     stage.bytes.fetch_add(sent as u64, Relaxed);
                 }
                 Err(Errno::EAGAIN) => {
@@ -365,8 +360,8 @@ impl Channel {
 
 /// Under this share of waiting the replay was what limited the run.
 const HELD_SHARE_MIN: f64 = 0.1;
-/// Bytes for one sendfile(2): small enough for the counters to be of the present.
-const SENDFILE_MAX: usize = 4 << 20;
+/// Bytes for one send(2): small enough for the counters to be of the present.
+const SEND_MAX: usize = 4 << 20;
 /// How long a destination may leave a connection open that the source has closed.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How often a wait looks around.

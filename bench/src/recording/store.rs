@@ -1,4 +1,5 @@
-//! The bytes of one direction of one connection: a file that grows under a mapping.
+//! The bytes of one direction of one connection: a file that grows under a mapping, and is read
+//! through one.
 //!
 //! The whole length that it may reach is mapped at once, so that nothing moves; room on the disk
 //! is taken in steps before bytes land there, so that a full disk is an error and no signal.
@@ -9,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 /// A file of a recording while it is written.
@@ -93,11 +94,55 @@ impl Store {
     }
 }
 
+/// A finished file of a recording, mapped: what is sent goes to the socket from the file's own
+/// pages.
+#[derive(Debug)]
+pub(super) struct Stored(Mmap);
+
+impl Stored {
+    /// Maps the file at `path` as long as it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // SAFETY: map requires that nobody changes or shortens the file while it is mapped.
+        // - We never do. Somebody else who writes to it changes bytes that are never more than
+        //   bytes: they are handed to the kernel, and nothing here looks at them.
+        // - Of a file that somebody has shortened the kernel cannot read the end, and send(2) says
+        //   EFAULT: there is no signal, since this process touches none of it.
+        let map = unsafe { MmapOptions::new().map(&file) }?;
+        // Only a matter of speed.
+        let _ = map.advise(Advice::Sequential);
+        Ok(Self(map))
+    }
+
+    /// Reads all of it now, so that neither the disk nor page faults are in the way later.
+    ///
+    /// # Errors
+    /// What the system says, most of all of a disk that cannot be read.
+    pub(super) fn read(&self) -> io::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { self.0.advise(Advice::PopulateRead) }
+    }
+
+    /// To be sent, and for nothing else.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Room is taken on the disk in steps of so many bytes.
 const STEP: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::{
+        errno::Errno,
+        sys::socket::{MsgFlags, send},
+    };
+
     use super::*;
 
     #[test]
@@ -117,6 +162,32 @@ mod tests {
         assert_eq!(store.first(4), [0; 4]);
         store.finish().unwrap();
         assert!(std::fs::read(&path).unwrap() == wanted);
+        let stored = Stored::open(&path).unwrap();
+        stored.read().unwrap();
+        assert!(stored.bytes() == wanted);
+    }
+
+    #[test]
+    fn of_a_file_that_was_shortened_the_kernel_sends_no_more_and_there_is_no_signal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        std::fs::write(&path, vec![7; 3 << 16]).unwrap();
+        let stored = Stored::open(&path).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 16).unwrap();
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let end = &stored.bytes()[1 << 16..];
+        let sent = send(ours.as_raw_fd(), end, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+        assert_eq!(sent, Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn an_empty_file_is_mapped_as_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        std::fs::write(&path, b"").unwrap();
+        let stored = Stored::open(&path).unwrap();
+        stored.read().unwrap();
+        assert!(stored.bytes().is_empty());
     }
 
     #[test]

@@ -1,68 +1,58 @@
 //! The threads that write to the channels.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::thread;
 
-use super::{Target, fault::Fault, run::Run, socket::Socket};
+use super::{
+    Target,
+    fault::Fault,
+    queue::{Putter, Taker, queue},
+    run::Run,
+    socket::Socket,
+};
 use crate::{
     encode::packet,
     encoder::Encoder,
+    message::Message,
     plan::Plan,
-    script::{DevicePacket, Packet, Stream},
+    script::{Op, Stream},
 };
-
-/// One step of a channel.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Connects and introduces itself.
-    Init(u8),
-    /// Sends a packet.
-    Packet(Packet),
-    /// Sends a packet of device state.
-    DevicePacket(DevicePacket),
-}
 
 /// The queues to the threads, in the order in which steps are issued: a thread takes its steps in
 /// that order too, so whatever a step of the destination waits for was written before.
 #[derive(Debug)]
-pub(super) struct Queues(Vec<Sender<Step>>);
+pub(super) struct Queues(Vec<Putter<Op>>);
 
 impl Queues {
     /// As many queues as threads: each thread serves every `threads`-th channel.
-    pub(super) fn new(threads: usize) -> (Self, Vec<Receiver<Step>>) {
-        let (senders, receivers) = (0..threads).map(|_| bounded(STEPS_QUEUED)).unzip();
+    pub(super) fn new(threads: usize) -> (Self, Vec<Taker<Op>>) {
+        let (senders, receivers) = (0..threads).map(|_| queue(STEPS_QUEUED)).unzip();
         (Self(senders), receivers)
     }
 
     /// Passes a step to its thread; false when that thread has ended.
-    pub(super) fn push(&self, channel: u8, step: Step) -> bool {
-        self.0[usize::from(channel) % self.0.len()].send(step).is_ok()
+    pub(super) fn push(&self, channel: u8, step: Op) -> bool {
+        self.0[usize::from(channel) % self.0.len()].put(step)
     }
 }
 
 /// Serves the channels of one queue until it is closed or the run is over. Returns the connections,
 /// which the source keeps open until it knows the outcome.
-pub(super) fn serve(
-    steps: &Receiver<Step>,
-    plan: &Plan,
-    target: &Target,
-    run: &Run<'_>,
-) -> Vec<Socket> {
+pub(super) fn serve(steps: &Taker<Op>, plan: &Plan, target: &Target, run: &Run<'_>) -> Vec<Socket> {
     let mut served = Served {
         plan,
         run,
         sockets: Vec::new(),
         slots: vec![usize::MAX; 256],
-        header: Vec::new(),
+        message: Message::new(),
         encoder: plan.encoder(),
     };
-    for step in steps {
+    while let Some(step) = steps.take() {
         if run.is_over() {
             break;
         }
         match step {
-            Step::Init(channel) => served.connect(channel, target),
-            Step::Packet(packet) => served.send(&packet),
-            Step::DevicePacket(packet) => served.send_device_state(packet),
+            Op::Init { channel } => served.connect(channel, target),
+            op => served.send(&op),
         }
     }
     served.sockets
@@ -74,7 +64,7 @@ struct Served<'a> {
     sockets: Vec<Socket>,
     /// Where in `sockets` a channel's is, by its id.
     slots: Vec<usize>,
-    header: Vec<u8>,
+    message: Message,
     /// Of all channels, of which those that are served here go through it.
     encoder: Encoder<'a>,
 }
@@ -102,7 +92,7 @@ impl Served<'_> {
         let result = target.connect().and_then(|fd| {
             let page = self.plan.config().page_bytes as usize;
             let mut socket = Socket::new(stream, fd, page, self.run)?;
-            socket.write(&packet::init(&uuid, id), &[], self.run)?;
+            socket.write(&Message::of(&packet::init(&uuid, id)), self.run)?;
             Ok(socket)
         });
         match result {
@@ -116,31 +106,23 @@ impl Served<'_> {
         }
     }
 
-    fn send(&mut self, packet: &Packet) {
+    fn send(&mut self, op: &Op) {
+        let Some(Stream::Channel(channel)) = self.encoder.gather(op, &mut self.message) else {
+            unreachable!("a step of main was given to a channel: {op:?}");
+        };
         // A channel that never connected: its packets go nowhere.
-        let Some(socket) = self.sockets.get_mut(self.slots[usize::from(packet.channel)]) else {
+        let Some(socket) = self.sockets.get_mut(self.slots[usize::from(channel)]) else {
             return;
         };
-        let payload = self.encoder.payload(packet);
-        self.header.clear();
-        self.plan.encode_packet_header(packet, payload.len(), &mut self.header);
-        if let Err(error) = socket.write(&self.header, payload, self.run) {
-            self.run.lost(Stream::Channel(packet.channel), &error);
+        if let Err(error) = socket.write(&self.message, self.run) {
+            self.run.lost(Stream::Channel(channel), &error);
         }
-    }
-
-    fn send_device_state(&mut self, packet: DevicePacket) {
-        let Some(socket) = self.sockets.get_mut(self.slots[usize::from(packet.channel)]) else {
-            return;
-        };
-        self.header.clear();
-        packet.encode(&mut self.header);
-        if let Err(error) = socket.write(&self.header, &[], self.run) {
-            self.run.lost(Stream::Channel(packet.channel), &error);
-        }
+        // Next to nothing where a CPU is free; on a machine that is shared with the destination it
+        // may take what was just written while that is in a cache.
+        thread::yield_now();
     }
 }
 
-/// How many steps wait for a thread: enough that it never starves, few enough that a pace is kept
-/// and a stop is quick.
-const STEPS_QUEUED: usize = 4;
+/// How many steps wait for a thread: enough that it never starves and is seldom waited for, few
+/// enough that a stop is quick and the round that is told is the one that is sent.
+const STEPS_QUEUED: usize = 32;

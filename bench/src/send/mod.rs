@@ -10,18 +10,21 @@ mod channels;
 mod fault;
 mod pace;
 mod progress;
+mod queue;
 mod return_path;
 mod run;
 mod socket;
 mod stop;
 mod target;
 mod tls;
+mod zero_copy;
 
 pub use fault::{Cut, Fault};
 pub use progress::Progress;
 pub use stop::Stop;
 pub use target::{Target, TargetError};
 pub use tls::{ClientTls, TlsVersion};
+pub use zero_copy::ZeroCopyUse;
 
 use std::{
     thread,
@@ -29,7 +32,7 @@ use std::{
 };
 
 use self::{
-    channels::{Queues, Step},
+    channels::Queues,
     pace::Pace,
     return_path::Asked,
     run::{Run, Waited},
@@ -37,6 +40,7 @@ use self::{
 };
 use crate::{
     encoder::Encoder,
+    message::Message,
     plan::Plan,
     script::{Op, Stream},
 };
@@ -59,6 +63,9 @@ pub struct SendOptions {
     pub stop: Stop,
     /// Every connection is under TLS.
     pub tls: Option<ClientTls>,
+    /// Pages on channels are sent without a copy, as long as the kernel makes none either. Without
+    /// effect under TLS, on compressed pages, and on images.
+    pub zero_copy: bool,
 }
 
 /// How a run ended and what came back.
@@ -72,6 +79,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Bytes that the kernel took, over all streams.
     pub bytes: u64,
+    /// What became of sends without a copy.
+    pub zero_copy: ZeroCopyUse,
 }
 
 /// How a run ended for the source.
@@ -150,20 +159,29 @@ pub fn send(plan: &Plan, target: &Target, options: &SendOptions, progress: &Prog
     let run = Run::new(options, progress);
     let page = plan.config().page_bytes as usize;
     let main = target.connect().and_then(|fd| Socket::new(Stream::Main, fd, page, &run));
-    match main {
+    let zero_copy = match main {
         Ok(main) => drive(plan, target, options, &run, main),
-        Err(error) => run.lost(Stream::Main, &error),
-    }
+        Err(error) => {
+            run.lost(Stream::Main, &error);
+            ZeroCopyUse::default()
+        }
+    };
     let (end, replies) = run.into_end();
     let end = match end {
         _ if options.stop.is_stopped() && end != Some(End::Completed) => End::Stopped,
         Some(end) => end,
         None => unreachable!("a run that was driven has an end"),
     };
-    Outcome { end, replies, elapsed: start.elapsed(), bytes: progress.bytes() }
+    Outcome { end, replies, elapsed: start.elapsed(), bytes: progress.bytes(), zero_copy }
 }
 
-fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, main: Socket) {
+fn drive(
+    plan: &Plan,
+    target: &Target,
+    options: &SendOptions,
+    run: &Run<'_>,
+    main: Socket,
+) -> ZeroCopyUse {
     let channels = usize::from(plan.config().channels);
     let threads = match options.threads {
         _ if !options.faults.is_empty() => channels,
@@ -193,8 +211,14 @@ fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, mai
                 })
                 .expect("a thread for the return path");
         }
-        let mut main_stream =
-            MainStream { plan, encoder: plan.encoder(), options, run, main, encoded: Vec::new() };
+        let mut main_stream = MainStream {
+            plan,
+            encoder: plan.encoder(),
+            options,
+            run,
+            main,
+            message: Message::new(),
+        };
         main_stream.send_all(queues);
         // The queues are closed: every thread ends once its last step is written.
         let mut sockets: Vec<Socket> = serving
@@ -208,8 +232,11 @@ fn drive(plan: &Plan, target: &Target, options: &SendOptions, run: &Run<'_>, mai
         // Only now may the connections close, as a source closes them: at its end. Shutting them
         // down also wakes the reader of replies.
         options.stop.shut_down_all();
-        drop(sockets);
-    });
+        sockets
+            .iter_mut()
+            .map(Socket::zero_copy_use)
+            .fold(ZeroCopyUse::default(), ZeroCopyUse::plus)
+    })
 }
 
 /// The caller's thread: goes through the script and writes main.
@@ -219,7 +246,7 @@ struct MainStream<'a> {
     options: &'a SendOptions,
     run: &'a Run<'a>,
     main: Socket,
-    encoded: Vec<u8>,
+    message: Message,
 }
 
 impl MainStream<'_> {
@@ -254,7 +281,7 @@ impl MainStream<'_> {
                 pace.wait(self.plan.plain_bytes(&op), || self.run.is_over());
             }
             let going = match op {
-                Op::Init { channel } => queues.push(channel, Step::Init(channel)),
+                Op::Init { channel } => queues.push(channel, op),
                 Op::Packet(mut packet) => {
                     let channel = packet.channel;
                     if packet.sync {
@@ -266,9 +293,9 @@ impl MainStream<'_> {
                             continue;
                         }
                     }
-                    queues.push(channel, Step::Packet(packet))
+                    queues.push(channel, Op::Packet(packet))
                 }
-                Op::DevicePacket(packet) => queues.push(packet.channel, Step::DevicePacket(packet)),
+                Op::DevicePacket(packet) => queues.push(packet.channel, op),
                 Op::AwaitShut => true, // everything is written first: conclude()
                 op => self.main_step(&op),
             };
@@ -294,10 +321,9 @@ impl MainStream<'_> {
                 })
             }
             op => {
-                self.encoded.clear();
-                let stream = self.encoder.encode(op, &mut self.encoded);
+                let stream = self.encoder.gather(op, &mut self.message);
                 debug_assert_eq!(stream, Some(Stream::Main));
-                let written = self.main.write(&self.encoded, &[], self.run);
+                let written = self.main.write(&self.message, self.run);
                 if let Err(error) = &written {
                     self.run.lost(Stream::Main, error);
                 }

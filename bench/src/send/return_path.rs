@@ -7,6 +7,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, recv},
 };
 
@@ -35,6 +36,12 @@ pub(super) fn read(
                 }
             },
             Err(Errno::EINTR) => continue,
+            // A socket that was handed over need not be one that waits.
+            Err(Errno::EAGAIN) => {
+                let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut fds, PollTimeout::NONE); // the run's end shuts the socket down
+                continue;
+            }
             Err(_) => break, // the writer of this connection reports why
         }
         while going && let Some((reply, used)) = split(&bytes) {

@@ -65,6 +65,10 @@ impl<'a> Run<'a> {
         self.options.tls.as_ref()
     }
 
+    pub(super) fn zero_copy(&self) -> bool {
+        self.options.zero_copy && self.options.tls.is_none()
+    }
+
     pub(super) fn faults(&self) -> &[Fault] {
         &self.options.faults
     }

@@ -9,11 +9,20 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, Shutdown, sendmsg, setsockopt, shutdown, sockopt::Linger},
 };
 
-use super::{fault::Cut, run::Run, tls::Tls};
-use crate::script::Stream;
+use super::{
+    fault::Cut,
+    run::Run,
+    tls::Tls,
+    zero_copy::{ZeroCopy, ZeroCopyUse},
+};
+use crate::{
+    config::PAGE_BYTES_MIN, encode::packet::packet_pages, message::Message, script::Stream,
+};
 
 /// A connection that the source writes to.
 #[derive(Debug)]
@@ -27,6 +36,7 @@ pub(super) struct Socket {
     /// It was cut: what is written goes nowhere.
     gone: bool,
     tls: Option<Tls>,
+    zero_copy: Option<ZeroCopy>,
     /// Under TLS what is written of a payload is cut into records of so many bytes.
     page: usize,
 }
@@ -36,13 +46,19 @@ impl Socket {
     /// shut it down from now on. Pages have `page` bytes.
     ///
     /// # Errors
-    /// The handshake failed.
+    /// The handshake failed, or pages are to be sent without a copy and cannot.
     pub(super) fn new(stream: Stream, fd: OwnedFd, page: usize, run: &Run<'_>) -> io::Result<Self> {
         let fd = Arc::new(fd);
         run.watch(&fd);
         let tls = run.tls().map(|tls| tls.connect(&fd)).transpose()?;
+        let zero_copy = match stream {
+            Stream::Channel(_) if run.zero_copy() => Some(ZeroCopy::new(&fd).map_err(|error| {
+                io::Error::other(format!("no zero-copy send on this kind of socket: {error}"))
+            })?),
+            _ => None,
+        };
         let cut = run.cut_of(stream);
-        Ok(Self { stream, fd: Some(fd), written: 0, cut, gone: false, tls, page })
+        Ok(Self { stream, fd: Some(fd), written: 0, cut, gone: false, tls, zero_copy, page })
     }
 
     /// A handle for the reader of the other direction.
@@ -57,46 +73,53 @@ impl Socket {
         }
     }
 
-    /// Writes head and payload whole.
+    /// What became of sends without a copy.
+    pub(super) fn zero_copy_use(&mut self) -> ZeroCopyUse {
+        match (&mut self.zero_copy, &self.fd) {
+            (Some(zero_copy), Some(fd)) => zero_copy.used(fd),
+            _ => ZeroCopyUse::default(),
+        }
+    }
+
+    /// Writes a message whole.
     ///
     /// # Errors
     /// What the system says, most of all that the peer is gone.
-    pub(super) fn write(&mut self, head: &[u8], payload: &[u8], run: &Run<'_>) -> io::Result<()> {
+    pub(super) fn write(&mut self, message: &Message, run: &Run<'_>) -> io::Result<()> {
         if self.gone {
             return Ok(());
         }
-        let len = head.len() as u64 + payload.len() as u64;
+        let len = message.bytes();
         if let Some((after, how)) = self.cut
-            && self.written + len > after
+            && self.written + len as u64 > after
         {
-            return self.write_and_cut(head, payload, after, how, run);
+            return self.write_and_cut(message, after, how, run);
         }
-        let granted = run.grant(len);
-        let (head, payload) = first(head, payload, granted);
-        self.write_now(head, payload, run)?;
-        if granted < len {
+        let granted = run.grant(len as u64);
+        if granted < len as u64 {
+            let [first, _] = message.split(granted as usize);
+            self.write_now(&first, run)?;
             run.kill();
+            return Ok(());
         }
-        Ok(())
+        self.write_now(message, run)
     }
 
     /// Writes up to the cut and cuts.
     fn write_and_cut(
         &mut self,
-        head: &[u8],
-        payload: &[u8],
+        message: &Message,
         after: u64,
         how: Cut,
         run: &Run<'_>,
     ) -> io::Result<()> {
         let before = after.saturating_sub(self.written);
-        let (first_head, first_payload) = first(head, payload, before);
-        self.write_now(first_head, first_payload, run)?;
+        let [first, rest] = message.split(usize::try_from(before).unwrap_or(usize::MAX));
+        self.write_now(&first, run)?;
         match how {
             Cut::Slow { bytes, pause } => {
-                let rest = [&head[first_head.len()..], &payload[first_payload.len()..]].concat();
-                for piece in rest.chunks(bytes.max(1)) {
-                    self.write_now(piece, &[], run)?;
+                for piece in rest.concat().chunks(bytes.max(1)) {
+                    self.write_now(&Message::of(piece), run)?;
                     run.nap(pause);
                     if run.is_over() {
                         break;
@@ -132,52 +155,86 @@ impl Socket {
         Ok(())
     }
 
-    fn write_now(&mut self, mut head: &[u8], mut payload: &[u8], run: &Run<'_>) -> io::Result<()> {
+    fn write_now(&mut self, message: &Message, run: &Run<'_>) -> io::Result<()> {
         let Some(fd) = &self.fd else { return Ok(()) };
+        let fd = Arc::clone(fd);
         if let Some(tls) = &self.tls {
-            tls.write(fd.as_fd(), head, payload, self.page)?;
+            tls.write(fd.as_fd(), message, self.page)?;
             // In the clear, so that a cut is where it is without TLS.
-            let taken = head.len() as u64 + payload.len() as u64;
-            self.written += taken;
-            run.progress().add_bytes(self.stream, taken);
+            self.count(message.bytes(), run);
             return Ok(());
         }
-        while !(head.is_empty() && payload.is_empty()) {
-            let slices = [IoSlice::new(head), IoSlice::new(payload)];
-            let flags = MsgFlags::MSG_NOSIGNAL;
-            let taken = match sendmsg::<()>(fd.as_raw_fd(), &slices, &[], flags, None) {
-                Ok(taken) => taken,
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let of_head = taken.min(head.len());
-            head = &head[of_head..];
-            payload = &payload[taken - of_head..];
-            self.written += taken as u64;
-            run.progress().add_bytes(self.stream, taken as u64);
+        if message.payload_lies() && self.zero_copy.as_ref().is_some_and(ZeroCopy::pays) {
+            // The header's bytes are the next packet's soon: they are copied.
+            let [head, payload] = message.parts();
+            self.send(&fd, head, MORE, run)?;
+            return self.send(&fd, payload, ZERO_COPY, run);
         }
-        Ok(())
+        self.send(&fd, message.slices(), MsgFlags::empty(), run)
+    }
+
+    /// Sends pieces from where they lie, as many together as the system takes.
+    fn send<'a>(
+        &mut self,
+        fd: &OwnedFd,
+        mut pieces: impl Iterator<Item = &'a [u8]>,
+        mut flags: MsgFlags,
+        run: &Run<'_>,
+    ) -> io::Result<()> {
+        loop {
+            let mut all = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = all.iter_mut().zip(&mut pieces).fold(0, |filled, (slot, piece)| {
+                *slot = IoSlice::new(piece);
+                filled + 1
+            });
+            if filled == 0 {
+                return Ok(());
+            }
+            let mut left = &mut all[..filled];
+            IoSlice::advance_slices(&mut left, 0); // empty ones in front
+            while !left.is_empty() {
+                let now = flags | MsgFlags::MSG_NOSIGNAL;
+                match sendmsg::<()>(fd.as_raw_fd(), left, &[], now, None) {
+                    Ok(taken) => {
+                        IoSlice::advance_slices(&mut left, taken);
+                        self.count(taken, run);
+                        if flags.contains(ZERO_COPY) {
+                            self.zero_copy_state().sent(fd);
+                        }
+                    }
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::ENOBUFS) if flags.contains(ZERO_COPY) && !run.is_over() => {
+                        self.zero_copy_state().wait(fd);
+                    }
+                    // A socket that was handed over need not be one that waits.
+                    Err(Errno::EAGAIN) if !run.is_over() => {
+                        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+                        let _ = poll(&mut fds, PollTimeout::from(TICK_MS));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                if flags.contains(ZERO_COPY) && !self.zero_copy_state().pays() {
+                    flags.remove(ZERO_COPY);
+                }
+            }
+        }
+    }
+
+    fn zero_copy_state(&mut self) -> &mut ZeroCopy {
+        self.zero_copy.as_mut().expect("nobody asks for a send without a copy but with this state")
+    }
+
+    fn count(&mut self, taken: usize, run: &Run<'_>) {
+        self.written += taken as u64;
+        run.progress().add_bytes(self.stream, taken as u64);
     }
 }
 
-/// The first `len` bytes of the two together.
-fn first<'a>(head: &'a [u8], payload: &'a [u8], len: u64) -> (&'a [u8], &'a [u8]) {
-    let of_head = head.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-    let of_payload = payload.len().min(usize::try_from(len).unwrap_or(usize::MAX) - of_head);
-    (&head[..of_head], &payload[..of_payload])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_bytes_are_taken_from_the_head_and_then_from_the_payload() {
-        let (head, payload) = ([1, 2, 3], [4, 5]);
-        for len in 0..7u64 {
-            let (a, b) = first(&head, &payload, len);
-            let all: Vec<u8> = a.iter().chain(b).copied().collect();
-            assert_eq!(all, (1..=5).take(len as usize).collect::<Vec<u8>>(), "{len}");
-        }
-    }
-}
+/// `MSG_ZEROCOPY` and `MSG_MORE`, which nix does not name.
+const ZERO_COPY: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_ZEROCOPY);
+const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+/// How soon the end of a run is noticed.
+const TICK_MS: u16 = 20;
+/// What is sent in one call: on main an item's head and its page for as many pages as a packet has,
+/// which is more than a packet has pieces; and far from the system's limit (`IOV_MAX`).
+const SLICES_MAX: usize = 2 * packet_pages(PAGE_BYTES_MIN) as usize;

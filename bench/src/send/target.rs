@@ -35,7 +35,7 @@ pub enum Target {
         port: u32,
     },
     /// Sockets that are connected already: main first, then one for each channel, taken in the
-    /// order in which channels connect.
+    /// order in which channels connect. Without TLS they may be non-blocking.
     Connected(Mutex<VecDeque<OwnedFd>>),
 }
 

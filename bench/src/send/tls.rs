@@ -20,6 +20,8 @@ use rustls::{
     version,
 };
 
+use crate::message::Message;
+
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVersion {
@@ -111,17 +113,20 @@ impl Tls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes all of `head` as one record and `payload` in records of `page` bytes.
+    /// Writes a message: what stands before a packet's payload as one record, the payload in
+    /// records of `page` bytes.
     pub(super) fn write(
         &self,
         fd: BorrowedFd<'_>,
-        head: &[u8],
-        payload: &[u8],
+        message: &Message,
         page: usize,
     ) -> io::Result<()> {
         let mut connection = self.connection();
-        let heads = head.chunks(RECORD_BYTES_MAX);
-        for record in heads.chain(payload.chunks(page.clamp(1, RECORD_BYTES_MAX))) {
+        let [head, payload] = message.parts();
+        // Pieces of main are no records: it is written as one.
+        let head = head.collect::<Vec<_>>().concat();
+        let pages = payload.flat_map(|piece| piece.chunks(page.clamp(1, RECORD_BYTES_MAX)));
+        for record in head.chunks(RECORD_BYTES_MAX).chain(pages) {
             connection.writer().write_all(record)?;
         }
         flush(&mut connection, fd)
