@@ -15,7 +15,7 @@ mod scenario;
 mod source;
 
 pub use ceiling_child::run as run_ceiling;
-pub use content::Content;
+pub use content::{Content, Kind};
 pub use paired::{Ratio, median};
 pub use scenario::{SCENARIOS, Scenario};
 
