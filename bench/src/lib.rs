@@ -4,7 +4,8 @@
 //! which order a source sends them, [`encode`] how that looks on the wire, [`message`] what a step
 //! has in bytes, [`send`] puts it on sockets, [`saved`] into a file, [`mod@verify`] checks what arrived against the seed.
 //!
-//! [`recording`] keeps what a real source sent, and sends it again.
+//! [`recording`] keeps what a real source sent, and sends it again. [`mod@forecast`] says what a migration
+//! would take.
 //!
 //! Of the synthetic source, nothing knows the receiver: encoders are written from the wire's tables and golden
 //! bytes, so that a mistake in one is not repeated in the other. Only [`simulation`] does: it brings
@@ -17,6 +18,7 @@ mod content;
 mod devices;
 pub mod encode;
 pub mod encoder;
+pub mod forecast;
 pub mod form;
 pub mod guest;
 mod hash;

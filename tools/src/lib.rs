@@ -7,6 +7,7 @@ mod exit;
 pub mod fuzzing;
 mod live;
 mod logging;
+mod plan;
 mod receive;
 mod record;
 mod replay;
@@ -33,6 +34,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Record(arguments) => record::run(&arguments, cli.quiet),
         Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
         Command::Compare(arguments) => compare::run(&arguments, cli.verbose > 0, cli.quiet),
+        Command::Plan(arguments) => plan::run(&arguments, cli.quiet),
         Command::Ceiling(arguments) => compare::ceiling(&arguments),
     };
     let exit = result.unwrap_or_else(|failure| {

@@ -1,0 +1,142 @@
+//! What a page, a packet and a pass cost.
+
+/// Costs of one case.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Costs {
+    /// CPU of the destination.
+    pub receiver: ReceiverCosts,
+    /// How fast pages come where nothing else is the limit.
+    pub pace: Pace,
+    /// The source looks for written pages: seconds for each TiB of its RAM, at every sync.
+    pub sync_s_per_tib: f64,
+    /// From stopping the guest to the first byte of the last pass, seconds.
+    pub stop_s: f64,
+    /// From the last page to the end of the device state, seconds.
+    pub device_state_s: f64,
+    /// From there to the source's learning that all is well, seconds.
+    pub answer_s: f64,
+    /// Bytes of each channel that are in sockets when the guest stops, where the link is the limit.
+    pub in_flight_bytes: f64,
+    /// CPU seconds to map and touch a GiB of memory.
+    pub prefault_s_per_gib: f64,
+}
+
+/// CPU of the destination's threads, the kernel's work for them included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReceiverCosts {
+    /// Seconds for a GiB of pages with their data.
+    pub s_per_gib: f64,
+    /// For each packet with pages, ns.
+    pub ns_per_packet: f64,
+    /// For each zero page, ns.
+    pub ns_per_zero_page: f64,
+    /// For each SYNC packet, and what a sync point takes beside, ns.
+    pub ns_per_sync_packet: f64,
+}
+
+/// Wall time of a page in a migration that neither `max-bandwidth` nor the link holds back: the
+/// slowest of the source's threads, both network stacks and the destination.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// A page with its data, ns.
+    pub ns_per_normal_page: f64,
+    /// A zero page, ns.
+    pub ns_per_zero_page: f64,
+}
+
+impl Costs {
+    /// The cheap end of what is assumed without a calibration: figures of docs/scaling.md, measured
+    /// on loopback, which has no driver, no interrupts and no frames; and a source as fast as its
+    /// one thread that looks for pages has been seen to be.
+    #[must_use]
+    pub fn assumed_low(channels: u8) -> Self {
+        Self {
+            receiver: ReceiverCosts::LOOPBACK,
+            pace: Pace::of_threads(channels, SEND_NS_LOW, FEED_NS_LOW),
+            sync_s_per_tib: SYNC_S_LOW,
+            stop_s: 0.001,
+            device_state_s: 0.001,
+            answer_s: 0.0001,
+            in_flight_bytes: 0.0,
+            prefault_s_per_gib: 0.1,
+        }
+    }
+
+    /// The dear end: a card with its driver, interrupts and small frames, and a slow source.
+    #[must_use]
+    pub fn assumed_high(channels: u8) -> Self {
+        Self {
+            receiver: ReceiverCosts::LOOPBACK.times(NETWORK_FACTOR),
+            pace: Pace::of_threads(channels, SEND_NS_HIGH, FEED_NS_HIGH),
+            sync_s_per_tib: SYNC_S_HIGH,
+            stop_s: 0.01,
+            device_state_s: 0.05,
+            answer_s: 0.005,
+            in_flight_bytes: SEND_BUFFER_BYTES,
+            prefault_s_per_gib: 0.4,
+        }
+    }
+}
+
+impl ReceiverCosts {
+    /// As measured on loopback: docs/scaling.md, "What a page costs".
+    pub const LOOPBACK: Self = Self {
+        s_per_gib: 0.227,
+        ns_per_packet: 5300.0,
+        ns_per_zero_page: 0.0,
+        ns_per_sync_packet: 5700.0,
+    };
+
+    /// CPU seconds of a stretch of the migration.
+    #[must_use]
+    pub fn cpu_s(&self, normal_gib: f64, packets: f64, zero_pages: f64, sync_packets: f64) -> f64 {
+        let ns = self.ns_per_packet * packets
+            + self.ns_per_zero_page * zero_pages
+            + self.ns_per_sync_packet * sync_packets;
+        self.s_per_gib * normal_gib + ns / 1e9
+    }
+
+    /// From seconds, in the order of [`Self::cpu_s`].
+    pub(super) fn of([gib, packet, zero_page, sync_packet]: [f64; 4]) -> Self {
+        Self {
+            s_per_gib: gib,
+            ns_per_packet: packet * 1e9,
+            ns_per_zero_page: zero_page * 1e9,
+            ns_per_sync_packet: sync_packet * 1e9,
+        }
+    }
+
+    /// All of them, so many times.
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self {
+            s_per_gib: self.s_per_gib * factor,
+            ns_per_packet: self.ns_per_packet * factor,
+            ns_per_zero_page: self.ns_per_zero_page * factor,
+            ns_per_sync_packet: self.ns_per_sync_packet * factor,
+        }
+    }
+}
+
+impl Pace {
+    /// A source: `channels` threads that look at a page and send it, and one that feeds them.
+    fn of_threads(channels: u8, send_ns: f64, feed_ns: f64) -> Self {
+        let channels = f64::from(channels);
+        Self { ns_per_normal_page: (send_ns / channels).max(feed_ns), ns_per_zero_page: feed_ns }
+    }
+}
+
+/// A sending thread's time for a page: 1 GiB/s to 6 GiB/s a thread.
+const SEND_NS_HIGH: f64 = 4000.0;
+const SEND_NS_LOW: f64 = 640.0;
+/// The time of the thread that finds pages and hands them to the channels, for one.
+const FEED_NS_HIGH: f64 = 600.0;
+const FEED_NS_LOW: f64 = 150.0;
+/// A sync of the bitmap, for each TiB. Reported for a guest of 256 GiB: 7.5 ms of work on bitmaps
+/// alone, 73 ms with many vhost-user devices before their bitmaps were joined
+/// (`physical_memory_sync_dirty_bitmap`, qemu-devel, December 2025).
+const SYNC_S_LOW: f64 = 0.03;
+const SYNC_S_HIGH: f64 = 0.3;
+/// A network card against loopback.
+const NETWORK_FACTOR: f64 = 3.0;
+/// The kernel's default for the largest send buffer of a TCP socket (`net.ipv4.tcp_wmem`).
+pub(super) const SEND_BUFFER_BYTES: f64 = (4_u64 << 20) as f64;

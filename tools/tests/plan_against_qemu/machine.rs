@@ -1,0 +1,230 @@
+//! A migration with a real QEMU, whose guest writes at a known rate, into landfall.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use landfall_bench::compare::{Content, Kind};
+use serde_json::{Value, json};
+
+use crate::landfall;
+use crate::link::Link;
+use crate::process::{Process, wait_until};
+use crate::qmp::Qmp;
+
+/// What is migrated, and over what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Migration {
+    pub(crate) ram_mib: u64,
+    pub(crate) zero_percent: u8,
+    pub(crate) channels: u8,
+    /// Writes per second, and over how much memory; none for a stopped guest.
+    pub(crate) writes: Option<Writes>,
+    /// MiB per second; 0 is no limit.
+    pub(crate) max_bandwidth_mib: u64,
+    /// Gbit/s; `None` is loopback as it is.
+    pub(crate) link_gbit: Option<u64>,
+    pub(crate) downtime_limit_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writes {
+    pub(crate) mib_per_second: u64,
+    pub(crate) working_set_mib: u64,
+}
+
+/// What came of it.
+pub(crate) struct Measured {
+    /// The source's `query-migrate`.
+    pub(crate) source: Value,
+    /// The destination's report.
+    pub(crate) report: String,
+    /// Bursts of writes per second while the guest ran: 100 if it kept up.
+    pub(crate) bursts_per_second: f64,
+}
+
+impl Measured {
+    /// What [`Self::keep`] has written; nothing if it has not.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        let mut kept: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        Some(Self {
+            source: kept["source"].take(),
+            report: kept["report"].to_string(),
+            bursts_per_second: kept["bursts-per-second"].as_f64()?,
+        })
+    }
+
+    /// Keeps it for other forecasts of the same run.
+    pub(crate) fn keep(&self, path: &Path) -> std::io::Result<()> {
+        let report: Value = serde_json::from_str(&self.report)?;
+        let kept = json!({
+            "source": self.source, "report": report, "bursts-per-second": self.bursts_per_second,
+        });
+        fs::write(path, kept.to_string())
+    }
+}
+
+impl Migration {
+    /// Makes it, with fresh processes at both ends.
+    pub(crate) fn run(&self, qemu: &Path, scratch: &Path) -> Result<Measured, String> {
+        let link = self.link_gbit.map(|gbit| Link::of(gbit * 1_000_000_000)).transpose()?;
+        let start = |program: &Path, arguments: Vec<String>, log: &str| {
+            let log = scratch.join(log);
+            match &link {
+                Some(link) => {
+                    let (program, arguments) = link.enter(program, arguments);
+                    Process::start(Path::new(program), arguments, log)
+                }
+                None => Process::start(program, arguments, log),
+            }
+        };
+        let memory = scratch.join("memory");
+        let content = Content { kind: Kind::Random, zero_percent: self.zero_percent };
+        content.write(&memory, self.ram_mib << 20).map_err(|error| error.to_string())?;
+        let disk = self.write_disk(scratch)?;
+        let report = scratch.join("run.json");
+        let _ = fs::remove_file(&report);
+        let mut destination = start(&landfall(), self.receive(&report), "destination.log")?;
+        let socket = scratch.join("monitor");
+        let _ = fs::remove_file(&socket);
+        let mut source = start(qemu, self.machine(&memory, &disk, &socket), "source.log")?;
+        let mut qmp = Qmp::connect(&socket, &mut source)
+            .map_err(|error| format!("{error}; {}", source.log()))?;
+        qmp.enable(&["multifd", "return-path"])?;
+        let parameters = json!({
+            "multifd-channels": self.channels,
+            "max-bandwidth": self.max_bandwidth_mib << 20,
+            "downtime-limit": self.downtime_limit_ms,
+        });
+        qmp.command("migrate-set-parameters", parameters)?;
+        if self.writes.is_some() {
+            qmp.command("cont", json!({}))?;
+            wait_until("burst of writes", START_LIMIT, || {
+                // Before the boot sector clears it, the count is the file's random.
+                Ok((10..100_000).contains(&bursts(&memory)?).then_some(()))
+            })?;
+        }
+        wait_until("listening destination", START_LIMIT, || {
+            Ok(destination.log().contains("listening on").then_some(()))
+        })?;
+        thread::sleep(SETTLE);
+        let bursts_before = bursts(&memory)?;
+        qmp.command("migrate", json!({ "uri": URI }))?;
+        let answer = wait_until("end of the migration", RUN_LIMIT, || {
+            let state = qmp.command("query-migrate", json!({}))?;
+            match state["status"].as_str() {
+                Some("completed") => Ok(Some(state)),
+                Some("failed") | None => Err(format!("{state}; {}", destination.log())),
+                Some(_) => Ok(None),
+            }
+        })
+        .map_err(|error| format!("{error}; {}", destination.log()))?;
+        let bursts_after = bursts(&memory)?;
+        destination.wait(START_LIMIT)?;
+        let ms = |name: &str| answer[name].as_f64().unwrap_or(f64::NAN);
+        let running_s = (ms("total-time") - ms("downtime")) / 1e3;
+        Ok(Measured {
+            bursts_per_second: f64::from(bursts_after.wrapping_sub(bursts_before)) / running_s,
+            report: fs::read_to_string(&report).map_err(|error| error.to_string())?,
+            source: answer,
+        })
+    }
+
+    fn receive(&self, report: &Path) -> Vec<String> {
+        // RAM, and room for firmware.
+        let pool = format!("{}M", self.ram_mib + 8);
+        let channels = self.channels.to_string();
+        let report = report.display().to_string();
+        ["receive", URI, "--multifd", &channels, "--pool", &pool, "--json", &report, "-i", "60"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    fn machine(&self, memory: &Path, disk: &Path, socket: &Path) -> Vec<String> {
+        let memory = format!(
+            "memory-backend-file,id=pc.ram,size={}M,share=on,mem-path={}",
+            self.ram_mib,
+            memory.display()
+        );
+        let size = format!("{}M", self.ram_mib);
+        let drive = format!("file={},format=raw,if=ide,snapshot=on", disk.display());
+        let monitor = format!("unix:{},server=on,wait=off", socket.display());
+        [
+            ["-M", "q35,memory-backend=pc.ram"],
+            ["-m", &size],
+            ["-object", &memory],
+            ["-accel", "tcg,thread=single"],
+            ["-drive", &drive],
+            ["-qmp", &monitor],
+            ["-display", "none"],
+            ["-nodefaults", "-S"],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+    }
+
+    /// The disk that boots the writing guest.
+    fn write_disk(&self, scratch: &Path) -> Result<PathBuf, String> {
+        let Writes { mib_per_second, working_set_mib } =
+            self.writes.unwrap_or(Writes { mib_per_second: 1, working_set_mib: 1 });
+        let values = [
+            ("FIRST", FIRST),
+            ("PAGES", (working_set_mib << 20) / 4096),
+            ("WRITES", (mib_per_second << 20) / 4096 / BURSTS_PER_SECOND),
+        ];
+        let object = scratch.join("writer.o");
+        let disk = scratch.join("disk");
+        let mut assembler = Command::new("as")
+            .arg("--32")
+            .args(
+                values
+                    .iter()
+                    .flat_map(|(name, value)| ["--defsym".to_owned(), format!("{name}={value}")]),
+            )
+            .arg("-o")
+            .arg(&object)
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot run as (package binutils): {error}"))?;
+        let mut source = assembler.stdin.take().expect("its standard input is piped");
+        source.write_all(include_bytes!("writer.s")).map_err(|error| format!("as: {error}"))?;
+        drop(source);
+        let assembled = assembler.wait().map_err(|error| format!("as: {error}"))?;
+        let linked = Command::new("ld")
+            .args(["-m", "elf_i386", "--oformat", "binary", "-Ttext", "0x7c00", "-o"])
+            .arg(&disk)
+            .arg(&object)
+            .status()
+            .map_err(|error| format!("cannot run ld (package binutils): {error}"))?;
+        if !assembled.success() || !linked.success() {
+            return Err("the boot sector could not be assembled".to_owned());
+        }
+        let file = OpenOptions::new().write(true).open(&disk).map_err(|e| e.to_string())?;
+        file.set_len(1 << 20).map_err(|error| error.to_string())?;
+        Ok(disk)
+    }
+}
+
+/// How many bursts the guest has made.
+fn bursts(memory: &Path) -> Result<u32, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", memory.display());
+    let mut count = [0; 4];
+    let file = File::open(memory).map_err(failed)?;
+    file.read_exact_at(&mut count, 0x7000).map_err(failed)?;
+    Ok(u32::from_le_bytes(count))
+}
+
+const URI: &str = "tcp:127.0.0.1:4478";
+/// The guest writes above the BIOS's own memory.
+const FIRST: u64 = 16 << 20;
+const BURSTS_PER_SECOND: u64 = 100;
+const START_LIMIT: Duration = Duration::from_secs(30);
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// Until the guest's start is over.
+const SETTLE: Duration = Duration::from_millis(500);

@@ -1,0 +1,158 @@
+//! Ten migrations that the model was not fitted to, forecast from one other run's report.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use landfall_bench::forecast::{
+    Calibration, DirtyTracking, Guest, Network, Question, SourceSettings, forecast,
+};
+
+use crate::machine::{Measured, Migration, Writes};
+
+#[test]
+#[ignore = "measures: docs/scaling.md has the command"]
+fn ten_migrations_take_as_long_as_forecast() {
+    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
+    // Best a tmpfs: the guests' memory lies there.
+    let scratch = tempfile::Builder::new()
+        .prefix("landfall-plan-")
+        .tempdir_in("/dev/shm")
+        .expect("a folder for the guests' memory");
+    let kept = std::env::var_os("LANDFALL_PLAN_RUNS").map(PathBuf::from);
+    let run = |index: usize, migration: &Migration| {
+        let kept = kept.as_ref().map(|folder| folder.join(format!("run-{index}.json")));
+        if let Some(measured) = kept.as_ref().and_then(|path| Measured::read(path)) {
+            return measured;
+        }
+        let measured = migration
+            .run(&qemu, scratch.path())
+            .unwrap_or_else(|error| panic!("{migration:?}: {error}"));
+        if let Some(path) = kept {
+            measured.keep(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        measured
+    };
+    let calibration = run(0, &CALIBRATION);
+    let calibration = Calibration::read(&calibration.report).expect("a calibration");
+    let costs = Calibration::costs(&[calibration]);
+    println!("calibrated: {costs:?}");
+    println!(
+        "| guest | writes | network | total, s | rounds | pause, ms | bursts/s |\n|---|---|---|---|---|---|---|"
+    );
+    let mut outside = Vec::new();
+    for (index, migration) in MIGRATIONS.iter().enumerate() {
+        let measured = run(index + 1, migration);
+        let answer = forecast(&migration.question(), &costs);
+        let pause = answer.pause.expect("all of them end");
+        let figure = |name: &str| measured.source[name].as_f64().expect("a figure of the source");
+        let rounds = measured.source["ram"]["dirty-sync-count"].as_f64().expect("a count") - 1.0;
+        let pairs = [
+            ("total", answer.total_s, figure("total-time") / 1e3),
+            ("rounds", answer.passes.len() as f64 + 1.0, rounds),
+            ("pause", pause.total_s() * 1e3, figure("downtime")),
+        ];
+        print_row(migration, &pairs, &measured);
+        for (what, predicted, found) in pairs {
+            let error = predicted / found - 1.0;
+            if error.abs() > ALLOWED {
+                outside.push(format!("{}: {what} {:+.0} %", index + 1, error * 100.0));
+            }
+        }
+    }
+    println!("outside of 15 %: {outside:?}");
+    let totals: Vec<_> = outside.iter().filter(|text| text.contains("total")).collect();
+    assert!(totals.is_empty(), "{totals:?}");
+}
+
+fn print_row(migration: &Migration, pairs: &[(&str, f64, f64); 3], measured: &Measured) {
+    let Migration { ram_mib, zero_percent, channels, writes, max_bandwidth_mib, .. } = migration;
+    let writes = writes.map_or("stopped".to_owned(), |writes| {
+        format!("{} MiB/s in {} MiB", writes.mib_per_second, writes.working_set_mib)
+    });
+    let mut network = match migration.link_gbit {
+        Some(gbit) => format!("{gbit} Gbit/s"),
+        None => "loopback".to_owned(),
+    };
+    if *max_bandwidth_mib > 0 {
+        network += &format!(", max-bandwidth {max_bandwidth_mib} MiB/s");
+    }
+    let cell = |&(what, predicted, found): &(&str, f64, f64)| {
+        let digits = if what == "total" { 2 } else { 0 };
+        let error = (predicted / found - 1.0) * 100.0;
+        format!("{predicted:.digits$} / {found:.digits$} ({error:+.0} %)")
+    };
+    let figures: Vec<_> = pairs.iter().map(cell).collect();
+    println!(
+        "| {ram_mib} MiB, {zero_percent} % zero, {channels} channels | {writes} | {network}, {} ms | {} | {:.0} |",
+        migration.downtime_limit_ms,
+        figures.join(" | "),
+        measured.bursts_per_second,
+    );
+}
+
+impl Migration {
+    fn question(&self) -> Question {
+        let ram_bytes = self.ram_mib << 20;
+        let mib = |mib: u64| mib << 20;
+        Question {
+            guest: Guest {
+                ram_bytes,
+                zero_share: f64::from(self.zero_percent) / 100.0,
+                dirty_bytes_per_second: mib(self.writes.map_or(0, |w| w.mib_per_second)) as f64,
+                working_set_bytes: self.writes.map_or(ram_bytes, |w| mib(w.working_set_mib)),
+            },
+            source: SourceSettings {
+                downtime_limit_s: self.downtime_limit_ms as f64 / 1e3,
+                max_bandwidth: mib(self.max_bandwidth_mib),
+                channels: self.channels,
+                tracking: DirtyTracking::AtSync,
+            },
+            network: Network {
+                // Loopback has no rate of its own: what it takes is in the calibration.
+                link_bits_per_second: self.link_gbit.map_or(1e13, |gbit| gbit as f64 * 1e9),
+                mtu: 65535,
+            },
+            readers: self.channels.min(2),
+        }
+    }
+}
+
+/// The QEMU 10 of this machine.
+fn qemu_10() -> Option<PathBuf> {
+    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
+    let output = Command::new(find).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("10."))?;
+    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
+}
+
+/// The one run that the forecasts know: full speed, nothing written.
+const CALIBRATION: Migration = Migration {
+    ram_mib: 1024,
+    zero_percent: 30,
+    channels: 2,
+    writes: None,
+    max_bandwidth_mib: 0,
+    link_gbit: None,
+    downtime_limit_ms: 300,
+};
+
+const fn writes(mib_per_second: u64, working_set_mib: u64) -> Option<Writes> {
+    Some(Writes { mib_per_second, working_set_mib })
+}
+
+#[rustfmt::skip]
+const MIGRATIONS: [Migration; 10] = [
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: None, max_bandwidth_mib: 200, link_gbit: None, downtime_limit_ms: 300 },
+    Migration { ram_mib: 1024, zero_percent: 50, channels: 2, writes: writes(20, 128), max_bandwidth_mib: 0, link_gbit: Some(2), downtime_limit_ms: 300 },
+    Migration { ram_mib: 512, zero_percent: 0, channels: 2, writes: writes(40, 128), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 300 },
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(100, 256), max_bandwidth_mib: 0, link_gbit: Some(4), downtime_limit_ms: 100 },
+    Migration { ram_mib: 1536, zero_percent: 30, channels: 4, writes: writes(80, 512), max_bandwidth_mib: 400, link_gbit: None, downtime_limit_ms: 200 },
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(60, 64), max_bandwidth_mib: 150, link_gbit: None, downtime_limit_ms: 300 },
+    Migration { ram_mib: 512, zero_percent: 0, channels: 2, writes: writes(50, 256), max_bandwidth_mib: 100, link_gbit: None, downtime_limit_ms: 500 },
+    Migration { ram_mib: 1024, zero_percent: 80, channels: 2, writes: writes(30, 96), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 300 },
+    Migration { ram_mib: 2048, zero_percent: 20, channels: 2, writes: writes(150, 1024), max_bandwidth_mib: 0, link_gbit: Some(8), downtime_limit_ms: 300 },
+    Migration { ram_mib: 768, zero_percent: 0, channels: 8, writes: writes(30, 200), max_bandwidth_mib: 128, link_gbit: Some(2), downtime_limit_ms: 150 },
+];
+/// The error that a forecast may have.
+const ALLOWED: f64 = 0.15;
