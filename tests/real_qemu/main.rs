@@ -21,6 +21,7 @@ mod credentials;
 mod destination;
 mod faults;
 mod forms;
+mod handed_over;
 mod hugepages;
 mod listening;
 mod machine;

@@ -73,7 +73,12 @@ impl Source {
     /// Migrates to `uri` until the source says `completed`; returns its final
     /// `query-migrate` answer.
     pub(crate) fn migrate(&mut self, uri: &str) -> Result<Value, String> {
-        self.begin(uri)?;
+        self.migrate_with(json!({ "uri": uri }))
+    }
+
+    /// As [`migrate`](Self::migrate), with other arguments than a URI.
+    pub(crate) fn migrate_with(&mut self, arguments: Value) -> Result<Value, String> {
+        self.qmp.command("migrate", arguments)?;
         self.complete()
     }
 
