@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +92,59 @@ fn channels_of_migrate_incoming_name_where_a_real_source_comes() {
                 .map_err(|error| format!("{transport}: {error}"))
         });
     }
+}
+
+#[test]
+fn mapped_ram_files_are_loaded_by_way_of_descriptor_sets() {
+    let multifd: &[&str] = &["mapped-ram", "multifd"];
+    for (capabilities, direct_io, by_qmp) in
+        [(&["mapped-ram"][..], false, true), (multifd, true, true), (multifd, true, false)]
+    {
+        each(&["10.0"], |programs, sender| {
+            let (mut source, scratch) = source(programs, sender, capabilities, Guest::Paused)?;
+            let path = scratch.path().join("saved");
+            // The source has its sets too: one that may write, one that may besides that
+            // write past the page cache.
+            for flags in if direct_io { &[0, libc::O_DIRECT][..] } else { &[0] } {
+                let mut options = File::options();
+                let options = options.write(true).create(true).custom_flags(*flags);
+                let file = options.open(&path).map_err(text)?;
+                source.qmp().command_with("add-fd", json!({ "fdset-id": 4 }), &[file.as_fd()])?;
+            }
+            let parameters = json!({ "direct-io": direct_io });
+            source.qmp().command("migrate-set-parameters", parameters.clone())?;
+            let state = source.migrate("file:/dev/fdset/4,offset=65536")?;
+            let (plain, direct) = (opened(&path, 0)?, opened(&path, libc::O_DIRECT)?);
+            let uri = "file:/dev/fdset/5,offset=65536";
+            let receiving = if by_qmp {
+                let mut receiving = Receiving::by_qmp(programs, scratch.path())?;
+                let qmp = receiving.qmp();
+                qmp.enable(capabilities)?;
+                qmp.command("migrate-set-parameters", parameters)?;
+                for file in [&direct, &plain] {
+                    qmp.command_with("add-fd", json!({ "fdset-id": 5 }), &[file.as_fd()])?;
+                }
+                qmp.command("migrate-incoming", json!({ "uri": uri }))?;
+                receiving
+            } else {
+                let sets = [&plain, &direct].map(|file| {
+                    inherited(file).map(|file| format!("--add-fd=fd={},set=5", file.as_raw_fd()))
+                });
+                let [plain, direct] = sets;
+                let options = ["--direct-io", &plain?, &direct?];
+                Receiving::start(programs, uri, scratch.path(), &options)?
+            };
+            let received = receiving.finish()?;
+            let case = case(sender, Guest::Paused);
+            verify(&case, &mut source, &state, &received)
+                .map(drop)
+                .map_err(|error| format!("{capabilities:?}, by QMP {by_qmp}: {error}"))
+        });
+    }
+}
+
+fn opened(path: &Path, flags: i32) -> Result<OwnedFd, String> {
+    File::options().read(true).custom_flags(flags).open(path).map(OwnedFd::from).map_err(text)
 }
 
 /// Migrates to the socket address that a destination told: with `channels` of its own
