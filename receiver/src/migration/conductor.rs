@@ -377,10 +377,6 @@ impl<'run> Walk<'run> {
         if let Some(uuid) = configuration.uuid {
             settle::uuid(self.run, uuid);
         }
-        if let Some(page) = configuration.page {
-            self.page = page;
-            self.pages = MainPages::new(page_shift(page), self.plan.sink == Sink::Ram);
-        }
         self.machine = Some(configuration.machine);
     }
 
