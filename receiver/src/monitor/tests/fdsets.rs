@@ -70,7 +70,7 @@ fn wrong_arguments_of_sets_are_told_as_qemu_tells_them() {
         let fds = if has_fd { vec![null()] } else { Vec::new() };
         assert_eq!(client.add_fd(arguments.clone(), fds)["error"]["desc"], text, "{arguments}");
     }
-    let (fd, _) = rig.destination_fdsets().add(Some(0), None, null()).unwrap();
+    let (_, fd) = rig.destination_fdsets().add(Some(0), None, null()).unwrap();
     let beside = i64::from(fd) + 1;
     let beside_text = format!("File descriptor named 'fdset-id:0, fd:{beside}' not found");
     for (arguments, text) in [
