@@ -33,6 +33,8 @@ mod random;
 mod run;
 mod soak;
 mod source;
+mod sparc;
+mod words;
 
 use std::env;
 use std::io::{self, Write};
