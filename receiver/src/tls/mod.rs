@@ -12,6 +12,7 @@ mod credentials;
 mod distinguished_name;
 mod error;
 pub mod feed;
+pub(crate) mod fuzzing;
 mod handshake;
 mod priority;
 mod record;
