@@ -214,12 +214,8 @@ fn sets_of_descriptors_are_told_in_qemus_words() {
     }
     // A QEMU whose file could not be opened listens to nothing more.
     for uri in [
-        "file:/dev/fdset/",
         "file:/dev/fdset/1x",
-        "file:/dev/fdset/-1",
-        "file:/dev/fdset/9999999999",
         "file:/dev/fdset/77",
-        "file:/dev/fdset/3",
         "file:/dev/fdset/3,offset=1",
         "file:/dev/fdset",
     ] {
