@@ -1,4 +1,5 @@
-//! The table of `docs/compatibility.md` is true: every row names a test that is there.
+//! The table of `docs/compatibility.md`, and that of bad input in `docs/testing.md`, are
+//! true: every row names a test that is there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,25 @@ fn every_row_of_the_compatibility_table_names_a_test_that_is_there() {
     let text = fs::read_to_string(root.join("docs/compatibility.md")).expect("the table");
     let complaints = complaints(&text, |path| fs::read_to_string(root.join(path)).ok());
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_row_about_bad_input_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/testing.md")).expect("the document");
+    let section = text.split("\n## ").find(|section| section.starts_with("Bad input\n"));
+    let rows = section.expect("the section").lines().filter(|line| line.starts_with("| "));
+    let mut count = 0;
+    for row in rows.skip(1) {
+        let tests: Vec<&str> = row.split('`').filter(|name| name.contains(".rs::")).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            let read = |path: PathBuf| fs::read_to_string(root.join(path)).ok();
+            assert_eq!(missing(test, &read), None);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} tests are few");
 }
 
 /// What is wrong with the table in `text`; `read` gives a source file.

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use landfall_bench::plan::Plan;
 use landfall_bench::saved::{Saved, save};
@@ -211,17 +211,23 @@ fn a_file_that_changes_while_it_is_read_fails_the_run() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("saved");
     let plan = plan(4096, 6);
-    saved(&plan, &path, 0);
-    let file = Mutex::new(OpenOptions::new().append(true).open(&path).expect("opens"));
-    // Told on main's thread, when the list of blocks is there and no page has been read.
-    let observer: Observer = Arc::new(move |_, status| {
-        if status == Status::Active {
-            file.lock().unwrap().write_all(b"more").expect("appended");
-        }
-    });
-    let error = fails(&receiver(|_| {}, observer), &path);
-    assert_eq!(error.family, Family::Misbehaved);
-    assert!(error.text.contains("changed while it was read"), "{error}");
+    let saved = saved(&plan, &path, 0);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for (what, says) in [("grows", "and now has"), ("is overwritten", "somebody wrote to it")] {
+        let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
+        file.set_modified(long_ago).expect("a time");
+        let place = if what == "grows" { saved.bytes } else { saved.blocks[0].pages_offset };
+        // Told on main's thread, when the list of blocks is there and no page has been read.
+        let observer: Observer = Arc::new(move |_, status| {
+            if status == Status::Active {
+                file.write_all_at(b"more", place).expect("written");
+            }
+        });
+        let error = fails(&receiver(|_| {}, observer), &path);
+        assert_eq!(error.family, Family::Misbehaved, "{what}");
+        assert!(error.text.contains("changed while it was read"), "{what}: {error}");
+        assert!(error.text.contains(says), "{what}: {error}");
+    }
 }
 
 /// The first `bytes` of a file, holes and all.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use landfall_pagepool::{MemoryConfig, MemoryReport, Pool};
+use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::clock::{nanos, now_ns};
 use crate::device_packets::DevicePackets;
 use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
-use crate::listen::{Address, ListenError, Listeners};
+use crate::listen::{Address, FdSets, ListenError, Listeners};
 use crate::mapped_ram::FileReads;
 use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
 use crate::nic_node::{NearCpus, cpus_near};
@@ -84,6 +85,8 @@ pub struct Incoming {
     pub switchover_ack: bool,
     /// The parameter `direct-io`: files are read past the page cache.
     pub direct_io: bool,
+    /// What files named `/dev/fdset/N` are.
+    pub fdsets: Arc<FdSets>,
     /// The guest's UUID; channels with another are strays.
     pub uuid: Option<Uuid>,
     /// Who may connect.
@@ -268,7 +271,8 @@ impl Receiver {
         {
             return Err(StartError::SingleChannel);
         }
-        let listeners = Listeners::bind(addresses, handed_over)?;
+        let listeners = Listeners::bind(addresses, handed_over, &incoming.fdsets)?;
+        let direct_file = direct_file(addresses, &incoming)?;
         self.let_go_of_last()?;
         let channels = match incoming.channels {
             Some(count) if listeners.multi_channel() => ChannelCount::Configured(count),
@@ -305,6 +309,7 @@ impl Receiver {
                 direct_io: self.config.file_reads.direct_io || incoming.direct_io,
                 ..self.config.file_reads
             },
+            direct_file,
             switchover_ack: incoming.switchover_ack,
             observer: self.status_observer(&migration),
         };
@@ -418,6 +423,26 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// With `direct-io`, the descriptor for reading past the page cache out of the set that
+/// the address names: to open the file once more this process may not have the right.
+///
+/// # Errors
+/// QEMU's text, where it reads in this way too: with multifd the set must have one.
+fn direct_file(
+    addresses: &[Address],
+    incoming: &Incoming,
+) -> Result<Option<Arc<OwnedFd>>, ListenError> {
+    let [Address::File { path, .. }] = addresses else { return Ok(None) };
+    if !incoming.direct_io {
+        return Ok(None);
+    }
+    match incoming.fdsets.open(path, OFlag::O_RDONLY | OFlag::O_DIRECT) {
+        Some(Ok(descriptor)) => Ok(Some(Arc::new(descriptor))),
+        Some(Err(text)) if incoming.channels > Some(0) => Err(ListenError::Address(text)),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 

@@ -21,6 +21,7 @@ mod credentials;
 mod destination;
 mod faults;
 mod forms;
+mod handed_over;
 mod hugepages;
 mod listening;
 mod machine;
@@ -32,6 +33,8 @@ mod random;
 mod run;
 mod soak;
 mod source;
+mod sparc;
+mod words;
 
 use std::env;
 use std::io::{self, Write};

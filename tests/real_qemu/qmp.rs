@@ -1,11 +1,13 @@
 //! A QMP client, as small as the tests need it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 use crate::process::{Process, wait_until};
@@ -40,18 +42,49 @@ impl Qmp {
     /// Runs a command; an error answer is an error. Events that come meanwhile
     /// are kept.
     pub(crate) fn command(&mut self, name: &str, arguments: Value) -> Result<Value, String> {
+        self.command_with(name, arguments, &[])
+    }
+
+    /// Runs a command with descriptors that it is to have (SCM_RIGHTS), as
+    /// `getfd` and `add-fd` need.
+    pub(crate) fn command_with(
+        &mut self,
+        name: &str,
+        arguments: Value,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Value, String> {
         let request = json!({ "execute": name, "arguments": arguments });
+        let mut answer = self.ask(&request, descriptors)?;
+        if let Some(error) = answer.get("error") {
+            return Err(format!("QMP {request}: {error}"));
+        }
+        Ok(answer["return"].take())
+    }
+
+    /// What is answered to `request`, error or not.
+    pub(crate) fn ask(
+        &mut self,
+        request: &Value,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Value, String> {
+        let failed = |error: String| format!("{error} (after {request})");
         // In one piece: after `quit` nobody reads a line's end that comes later.
-        self.stream
-            .write_all(format!("{request}\n").as_bytes())
-            .map_err(|error| format!("QMP {name}: {error}"))?;
+        let line = format!("{request}\n");
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let bytes = [IoSlice::new(line.as_bytes())];
+        let sent =
+            sendmsg::<()>(self.stream.as_raw_fd(), &bytes, control, MsgFlags::MSG_NOSIGNAL, None);
+        match sent {
+            Ok(sent) if sent == line.len() => {}
+            Ok(sent) => return Err(failed(format!("QMP: only {sent} bytes were sent"))),
+            Err(error) => return Err(failed(format!("QMP: {error}"))),
+        }
         loop {
-            let mut answer = self.read().map_err(|error| format!("{error} (after {name})"))?;
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
-            }
-            if let Some(error) = answer.get("error") {
-                return Err(format!("QMP {request}: {error}"));
+            let answer = self.read().map_err(failed)?;
+            if answer.get("event").is_none() {
+                return Ok(answer);
             }
             self.events.push(answer);
         }

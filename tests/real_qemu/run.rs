@@ -58,14 +58,25 @@ pub(crate) fn verify(
     state: &Value,
     received: &Received,
 ) -> Result<Moved, String> {
+    let blocks = verify_ram(case, source, received)?;
+    let moved = moved(state)?;
+    compare_counts(case, state, received, &moved, &blocks)?;
+    Ok(moved)
+}
+
+/// Compares what landfall has of every block with a source that has completed;
+/// returns the blocks.
+pub(crate) fn verify_ram(
+    case: &Case,
+    source: &mut Source,
+    received: &Received,
+) -> Result<Vec<SourceBlock>, String> {
     let blocks = source.blocks()?;
     compare_ram(case, source, &blocks, |name| {
         Some(received.run_directory.join("ram").join(format!("{}.ram", escaped(name))))
     })?;
     no_more_files_than_blocks(received, &blocks)?;
-    let moved = moved(state)?;
-    compare_counts(case, state, received, &moved, &blocks)?;
-    Ok(moved)
+    Ok(blocks)
 }
 
 /// Migrates into a second QEMU and compares what has a memory file on both

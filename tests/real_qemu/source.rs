@@ -50,8 +50,20 @@ impl Source {
         let memory = machine::prepare_memory(case, scratch, seed)?;
         let disk = scratch.join("guest.img");
         boot_sector::write_disk(&disk)?;
+        let arguments = machine::arguments(case, &memory, &disk);
+        Self::start_machine(case, program, arguments, memory, scratch)
+    }
+
+    /// Starts the QEMU at `program` with these arguments and a monitor; `memory` are its
+    /// files, if it has any.
+    pub(crate) fn start_machine(
+        case: &Case,
+        program: &Path,
+        mut arguments: Vec<String>,
+        memory: Vec<MemoryFile>,
+        scratch: &Path,
+    ) -> Result<Self, String> {
         let socket = scratch.join("source.qmp");
-        let mut arguments = machine::arguments(case, &memory, &disk);
         arguments.push("-qmp".to_owned());
         arguments.push(format!("unix:{},server=on,wait=off", socket.display()));
         let mut process = Process::start(program, arguments, scratch.join("source.log"))?;
@@ -73,7 +85,12 @@ impl Source {
     /// Migrates to `uri` until the source says `completed`; returns its final
     /// `query-migrate` answer.
     pub(crate) fn migrate(&mut self, uri: &str) -> Result<Value, String> {
-        self.begin(uri)?;
+        self.migrate_with(json!({ "uri": uri }))
+    }
+
+    /// As [`migrate`](Self::migrate), with other arguments than a URI.
+    pub(crate) fn migrate_with(&mut self, arguments: Value) -> Result<Value, String> {
+        self.qmp.command("migrate", arguments)?;
         self.complete()
     }
 
@@ -174,6 +191,17 @@ impl Source {
         let arguments = json!({ "val": from, "size": block.bytes, "filename": filename });
         self.qmp.command("pmemsave", arguments)?;
         Ok(Some(path))
+    }
+
+    /// Writes `content` over the beginning of a block, as the process has it.
+    pub(crate) fn fill(&mut self, block: &SourceBlock, content: &[u8]) -> Result<(), String> {
+        let address = block.host_address.ok_or("this source does not tell its addresses")?;
+        let path = format!("/proc/{}/mem", self.process.id());
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|memory| memory.write_all_at(content, address))
+            .map_err(|error| format!("{path}: {error}"))
     }
 
     fn configure(&mut self) -> Result<(), String> {

@@ -91,6 +91,10 @@ pub(crate) struct ReceiveArguments {
     /// Read a mapped-ram file past the page cache (O_DIRECT), where its file system can
     #[arg(long)]
     pub(crate) direct_io: bool,
+    /// An inherited descriptor for the set N of descriptors, as QEMU's -add-fd: what
+    /// file:/dev/fdset/N opens; repeatable
+    #[arg(long, value_name = "fd=N,set=N[,opaque=TEXT]")]
+    pub(crate) add_fd: Vec<String>,
     /// Use a run directory: RAM blocks as files in DIR/ram, with run.json, configuration,
     /// device-state and vmdesc.json
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "dump"])]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, Server};
-use landfall_receiver::listen::{Address, Peer};
+use landfall_receiver::listen::{Address, FdSets, Peer};
 use landfall_receiver::mapped_ram::FileReads;
 use landfall_receiver::migration::Sink;
 use landfall_receiver::monitor::{
@@ -200,6 +200,11 @@ fn addresses(arguments: &ReceiveArguments) -> Result<Vec<Address>, Failure> {
 
 fn monitor_config(arguments: &ReceiveArguments) -> Result<MonitorConfig, Failure> {
     let allow = arguments.allow.clone();
+    let fdsets = FdSets::default();
+    for option in &arguments.add_fd {
+        let refused = |why| Failure::usage(format!("--add-fd {option}: {why}"));
+        fdsets.add_inherited(option).map_err(refused)?;
+    }
     Ok(MonitorConfig {
         version: arguments.qemu_version,
         name: arguments.name.clone(),
@@ -209,6 +214,7 @@ fn monitor_config(arguments: &ReceiveArguments) -> Result<MonitorConfig, Failure
                 peer.ip().is_none_or(|ip| allow.iter().any(|net| net.contains(&ip.to_canonical())))
             })
         }),
+        fdsets: Arc::new(fdsets),
         channels: arguments.multifd.map_or(ChannelsDefault::Derived, ChannelsDefault::Fixed),
         compression: match arguments.compression {
             CompressionOption::Auto => CompressionDefault::Auto,

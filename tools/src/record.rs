@@ -5,7 +5,7 @@ use std::path::Path;
 use landfall_bench::recording::RecordingError;
 use landfall_bench::recording::record::{RecordOptions, record};
 use landfall_bench::send::{Stop, Target};
-use landfall_receiver::listen::{Address, Listeners};
+use landfall_receiver::listen::{Address, FdSets, Listeners};
 use nix::sys::statvfs::statvfs;
 
 use crate::cli::RecordArguments;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
         Some(bytes) => bytes,
         None => room(&arguments.directory)?.min(MAX_BYTES),
     };
-    let listeners = Listeners::bind(&[address], &mut |_| None)
+    let listeners = Listeners::bind(&[address], &mut |_| None, &FdSets::default())
         .map_err(|error| Failure::host(error.to_string()))?;
     if !quiet {
         eprintln!(

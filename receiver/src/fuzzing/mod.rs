@@ -17,9 +17,11 @@ mod packet_model;
 mod packets;
 mod ram_records;
 mod script;
+mod tls;
 
 pub use address::{addresses, addresses_seeds};
 pub use codec::{compressed_packets, compressed_packets_seeds};
 pub use description::{description, description_seeds};
 pub use packets::{packet_sequence, packet_sequence_seeds};
 pub use ram_records::{ram_records, ram_records_seeds};
+pub use tls::{tls_records, tls_records_seeds};

@@ -63,7 +63,7 @@ pub fn packet_sequence_seeds() -> Vec<Vec<u8>> {
 }
 
 /// The bytes of a channel.
-fn stream_of(script: &[u8]) -> Vec<u8> {
+pub(super) fn stream_of(script: &[u8]) -> Vec<u8> {
     let mut script = Script(script);
     let mut stream = Vec::new();
     while !script.is_empty() {
@@ -197,7 +197,7 @@ fn land(memory: &Memory, channel: &Channel, mut bytes: &[u8]) {
 }
 
 /// So little that a script can ask for more.
-const STAGING_BYTES: u64 = 1 << 20;
+pub(super) const STAGING_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::error::ListenError;
+use super::fdsets::FdSets;
 
 /// A command whose output is the stream; ended and reaped when dropped.
 #[derive(Debug)]
@@ -39,11 +41,12 @@ pub(super) fn start(args: &[String]) -> Result<(OwnedFd, Running), ListenError> 
     Ok((OwnedFd::from(output), Running(child)))
 }
 
-/// Opens a file to be read from `offset`.
+/// Opens a file to be read from `offset`, or takes it from the set that `path` names;
+/// without an offset that is read from where it stands.
 ///
 /// # Errors
 /// It cannot be opened, or has no place to read from at `offset`.
-pub(super) fn open_file(path: &Path, offset: u64) -> Result<OwnedFd, ListenError> {
+pub(super) fn open_file(path: &Path, offset: u64, fdsets: &FdSets) -> Result<OwnedFd, ListenError> {
     let refused = |why: &std::io::Error| {
         let text = format!("Could not open '{}'", path.display());
         match errno_of(why) {
@@ -53,7 +56,10 @@ pub(super) fn open_file(path: &Path, offset: u64) -> Result<OwnedFd, ListenError
             errno => ListenError::environment(text, errno),
         }
     };
-    let mut file = File::open(path).map_err(|why| refused(&why))?;
+    let mut file = match fdsets.open(path, OFlag::O_RDONLY) {
+        Some(of_set) => of_set.map(File::from).map_err(ListenError::Address)?,
+        None => File::open(path).map_err(|why| refused(&why))?,
+    };
     if file.metadata().is_ok_and(|found| found.is_dir()) {
         return Err(refused(&std::io::Error::from(Errno::EISDIR)));
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::address::{Address, UnixAddress};
 use super::command::{self, Running};
 use super::error::ListenError;
+use super::fdsets::FdSets;
 use super::passed::{self, Passed};
 use super::peer::{Peer, inet_of};
 use super::unix::SocketFile;
@@ -51,17 +52,19 @@ struct Listening {
 
 impl Listeners {
     /// Opens every address, or none. `handed_over` takes a descriptor that
-    /// getfd stored under a name out of the monitor's store.
+    /// getfd stored under a name out of the monitor's store; `fdsets` are those that
+    /// add-fd made.
     ///
     /// # Errors
     /// The first address that could not be opened.
     pub fn bind(
         addresses: &[Address],
         handed_over: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+        fdsets: &FdSets,
     ) -> Result<Self, ListenError> {
         let mut all = Self::default();
         for address in addresses {
-            all.open(address, handed_over)?;
+            all.open(address, handed_over, fdsets)?;
         }
         Ok(all)
     }
@@ -70,6 +73,7 @@ impl Listeners {
         &mut self,
         address: &Address,
         handed_over: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+        fdsets: &FdSets,
     ) -> Result<(), ListenError> {
         match address {
             Address::Tcp(inet) => {
@@ -95,7 +99,7 @@ impl Listeners {
                 self.give(output, address);
             }
             Address::File { path, offset } => {
-                let file = command::open_file(path, *offset)?;
+                let file = command::open_file(path, *offset, fdsets)?;
                 self.give(file, address);
             }
             Address::Defer => {

@@ -10,6 +10,7 @@ mod command;
 #[allow(unsafe_code, reason = "descriptors that come as bare numbers: docs/unsafe.md#descriptor")]
 mod descriptor;
 mod error;
+mod fdsets;
 mod inet;
 mod listeners;
 mod passed;
@@ -22,6 +23,7 @@ mod vsock;
 pub use self::address::{Address, UnixAddress};
 pub use self::arguments::IncomingArguments;
 pub use self::error::ListenError;
+pub use self::fdsets::{FdSets, SetFd};
 pub use self::inet::{InetAddress, KeepAlive};
 pub use self::listeners::{Accepted, Listeners};
 pub use self::peer::Peer;

@@ -52,9 +52,9 @@ impl MainStream {
             return Err(self.error(Place::Configuration, fault));
         }
         self.mapped_ram = configuration.capabilities.mapped_ram;
-        if let Some(page) = configuration.page {
+        if let Some(page) = configuration.target_page() {
             self.page = page;
-            self.page_is_certain = true;
+            self.page_is_certain = configuration.page.is_some();
         }
         self.x_ignore_shared = configuration.capabilities.x_ignore_shared;
         let raw = input.get(..reader.at()).unwrap_or_default();

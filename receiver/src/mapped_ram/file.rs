@@ -18,6 +18,8 @@ pub struct SavedFile {
     fd: Arc<OwnedFd>,
     extent: FileExtent,
     modified: Modified,
+    /// Handed over with `O_DIRECT` set.
+    direct: Option<Arc<OwnedFd>>,
 }
 
 /// What changes when somebody writes to a file: `st_mtim`.
@@ -41,7 +43,7 @@ impl SavedFile {
         let at = lseek(fd, 0, Whence::SeekCur).map_err(|error| RunError::host("lseek", error))?;
         let offset = at.cast_unsigned().saturating_sub(taken as u64);
         let extent = FileExtent { offset, bytes: stat.st_size.cast_unsigned() };
-        Ok(Some(Self { fd: Arc::clone(fd), extent, modified: modified(&stat) }))
+        Ok(Some(Self { fd: Arc::clone(fd), extent, modified: modified(&stat), direct: None }))
     }
 
     /// Where the stream begins, and how long the file was then.
@@ -54,9 +56,17 @@ impl SavedFile {
         &self.fd
     }
 
+    /// Takes `direct`, the same file opened with `O_DIRECT`, for [`Self::direct`].
+    pub fn have_direct(&mut self, direct: Arc<OwnedFd>) {
+        self.direct = Some(direct);
+    }
+
     /// The file once more, to read it past the page cache (open(2),
     /// `O_DIRECT`); `None` where its file system cannot, with a warning.
     pub fn direct(&self) -> Option<Arc<OwnedFd>> {
+        if let Some(direct) = &self.direct {
+            return Some(Arc::clone(direct));
+        }
         let path = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECT | OFlag::O_CLOEXEC;
         match open(&path, flags, Mode::empty()) {

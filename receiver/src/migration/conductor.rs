@@ -5,6 +5,7 @@ mod sync_point;
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -53,6 +54,8 @@ pub struct Plan {
     pub max_time_ns: Option<u64>,
     /// How the pages of a mapped-ram file are read.
     pub file_reads: FileReads,
+    /// The file once more, open with `O_DIRECT`, where it was handed over so.
+    pub direct_file: Option<Arc<OwnedFd>>,
     /// The capability `switchover-ack` is on.
     pub switchover_ack: bool,
     /// Told when the status changes; on the main thread.
@@ -160,7 +163,10 @@ impl<'run> Walk<'run> {
             // Nobody can know yet who is still to come.
             set_active(run, plan);
         }
-        let file = SavedFile::of(&connection.fd, connection.first.len())?;
+        let mut file = SavedFile::of(&connection.fd, connection.first.len())?;
+        if let (Some(file), Some(direct)) = (&mut file, &plan.direct_file) {
+            file.have_direct(Arc::clone(direct));
+        }
         let extent = file.as_ref().map(SavedFile::extent);
         Ok(Self {
             run,
@@ -370,10 +376,6 @@ impl<'run> Walk<'run> {
     fn configuration(&mut self, configuration: Configuration) {
         if let Some(uuid) = configuration.uuid {
             settle::uuid(self.run, uuid);
-        }
-        if let Some(page) = configuration.page {
-            self.page = page;
-            self.pages = MainPages::new(page_shift(page), self.plan.sink == Sink::Ram);
         }
         self.machine = Some(configuration.machine);
     }

@@ -11,7 +11,7 @@ use super::compression::{CompressionDefault, CompressionRule};
 use super::guest::{self, Guest};
 use super::objects::{Objects, TlsDefault};
 use crate::door::Allow;
-use crate::listen::Peer;
+use crate::listen::{FdSets, Peer};
 use crate::receiver::Migration;
 use crate::run::lock;
 use crate::settings::{QemuVersion, Settings};
@@ -31,6 +31,8 @@ pub struct MonitorConfig {
     pub uuid: Option<Uuid>,
     /// Who may connect; `None`: everybody.
     pub allow: Option<AllowPeer>,
+    /// Descriptors of add-fd, and of the command line.
+    pub fdsets: Arc<FdSets>,
     /// What was said of multifd.
     pub channels: ChannelsDefault,
     /// What was said of compression.
@@ -47,6 +49,7 @@ impl Default for MonitorConfig {
             name: None,
             uuid: None,
             allow: None,
+            fdsets: Arc::default(),
             channels: ChannelsDefault::default(),
             compression: CompressionDefault::default(),
             tls: None,

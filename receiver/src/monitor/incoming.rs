@@ -101,6 +101,7 @@ impl Destination {
             compression: state.compression.method(&state.settings),
             switchover_ack: state.settings.switchover_ack(),
             direct_io: state.settings.direct_io(),
+            fdsets: Arc::clone(&self.config().fdsets),
             uuid: self.config().uuid,
             allow: self.allow(),
             tls,

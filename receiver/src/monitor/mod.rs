@@ -25,6 +25,7 @@
 mod channels;
 mod compression;
 mod destination;
+mod fdsets;
 mod guest;
 mod identity;
 mod incoming;
@@ -105,6 +106,9 @@ impl Handler for Monitor {
             "migrate-set-parameters" => self.migrate_set_parameters(&arguments)?,
             "object-add" => self.object_add(&arguments)?,
             "object-del" => self.object_del(&arguments)?,
+            "add-fd" => return self.add_fd(session, &arguments),
+            "remove-fd" => self.remove_fd(&arguments)?,
+            "query-fdsets" => return Ok(self.query_fdsets()),
             "query-status" => return Ok(self.query_status()),
             "query-migrate" => return Ok(self.query_migrate()),
             "query-migrate-capabilities" => return Ok(self.destination.capabilities()),
@@ -139,6 +143,21 @@ static COMMANDS: &[CommandInfo] = &[
     CommandInfo::new("migrate-set-parameters", &[]).open(),
     CommandInfo::new("object-add", &[]).open(),
     CommandInfo::new("object-del", &[ArgumentInfo::required("id", ArgumentKind::String)]),
+    CommandInfo::new(
+        "add-fd",
+        &[
+            ArgumentInfo::optional("fdset-id", ArgumentKind::Int),
+            ArgumentInfo::optional("opaque", ArgumentKind::String),
+        ],
+    ),
+    CommandInfo::new(
+        "remove-fd",
+        &[
+            ArgumentInfo::required("fdset-id", ArgumentKind::Int),
+            ArgumentInfo::optional("fd", ArgumentKind::Int),
+        ],
+    ),
+    CommandInfo::new("query-fdsets", &[]),
     CommandInfo::new("query-status", &[]),
     CommandInfo::new("query-migrate", &[]),
     CommandInfo::new("query-migrate-capabilities", &[]),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use landfall_qmp::{Arguments, QmpError};
 use serde_json::Value;
 
+use self::parse::Asked;
 use super::Monitor;
 use crate::settings::Settings;
 use crate::tls::{Authz, TlsServer, X509Credentials};
@@ -89,6 +90,12 @@ impl Objects {
     }
 
     fn add(&mut self, id: &str, object: Object) -> Result<(), String> {
+        self.has_room_for(id)?;
+        self.0.insert(id.to_owned(), object);
+        Ok(())
+    }
+
+    fn has_room_for(&self, id: &str) -> Result<(), String> {
         if self.0.len() >= OBJECTS_MAX {
             return Err(format!("{OBJECTS_MAX} objects are there already"));
         }
@@ -97,19 +104,23 @@ impl Objects {
                 format!("attempt to add duplicate property '{id}' to object (type 'container')");
             return Err(text);
         }
-        self.0.insert(id.to_owned(), object);
         Ok(())
     }
 }
 
 impl Monitor {
     pub(super) fn object_add(&self, arguments: &Arguments) -> Result<(), QmpError> {
-        // Files are read without the lock.
-        let (id, object) = parse::object(arguments, |id| {
-            matches!(self.destination.state().objects.0.get(id), Some(Object::Secret))
-        })
-        .map_err(QmpError::generic)?;
-        self.destination.state().objects.add(&id, object).map_err(QmpError::generic)
+        let add = || {
+            let asked = Asked::parse(arguments, self.destination.version())?;
+            let id = asked.id.clone();
+            self.destination.state().objects.has_room_for(&id)?;
+            // Files are read without the lock.
+            let object = asked.complete(|id| {
+                matches!(self.destination.state().objects.0.get(id), Some(Object::Secret))
+            })?;
+            self.destination.state().objects.add(&id, object)
+        };
+        add().map_err(QmpError::generic)
     }
 
     pub(super) fn object_del(&self, arguments: &Arguments) -> Result<(), QmpError> {

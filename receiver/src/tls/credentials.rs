@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
-use rustls::{CertificateError, Error, RootCertStore, ServerConfig};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use thiserror::Error;
 
 use super::priority;
@@ -60,8 +60,10 @@ impl X509Credentials {
         }
         let choice = priority::parse(options.priority.as_deref()).map_err(CredentialsError)?;
         let roots = Arc::new(roots(&ca_path)?);
-        let chain = certificates(&cert_path)
-            .ok_or_else(|| refused("Unable to import certificate", &cert_path))?;
+        let chain = certificates(&cert_path).ok_or_else(|| match options.sanity_check {
+            true => not_imported(&cert_path, &"Base64 unexpected header error."),
+            false => unusable_pair(&cert_path, &key_path, &"Base64 decoding error."),
+        })?;
         let provider = Arc::new(choice.provider);
         if options.sanity_check {
             check_own(&chain, &roots, &cert_path, &ca_path, &provider)?;
@@ -86,7 +88,7 @@ impl X509Credentials {
         };
         let mut config = config
             .with_single_cert(chain, key)
-            .map_err(|error| unusable_pair(&cert_path, &key_path, &error))?;
+            .map_err(|error| unusable_pair(&cert_path, &key_path, &in_gnutls_words(&error)))?;
         // A source connects once: nothing is ever resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -109,12 +111,30 @@ fn refused(what: &str, path: &Path) -> CredentialsError {
     CredentialsError(format!("{what} {}", path.display()))
 }
 
+fn not_imported(path: &Path, why: &dyn fmt::Display) -> CredentialsError {
+    let path = path.display();
+    CredentialsError(format!("Unable to import server certificate {path}: {why}"))
+}
+
+fn in_gnutls_words(error: &Error) -> String {
+    match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "The certificate and the given key do not match.".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 fn unusable_pair(cert: &Path, key: &Path, why: &dyn fmt::Display) -> CredentialsError {
     let (cert, key) = (cert.display(), key.display());
     CredentialsError(format!("Cannot load certificate '{cert}' & key '{key}': {why}"))
 }
 
-fn accessible(path: &Path) -> Result<(), CredentialsError> {
+/// Whether a file of credentials can be read.
+///
+/// # Errors
+/// QEMU's text.
+pub(crate) fn accessible(path: &Path) -> Result<(), CredentialsError> {
     let access = nix::unistd::access(path, nix::unistd::AccessFlags::R_OK);
     access.map_err(|error| {
         CredentialsError(format!(
@@ -143,9 +163,14 @@ fn roots(path: &Path) -> Result<RootCertStore, CredentialsError> {
 fn revocations(
     path: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialsError> {
-    CertificateRevocationListDer::pem_file_iter(path)
+    let wrong = |why: &dyn fmt::Display| {
+        CredentialsError(format!("Cannot load CRL '{}': {why}", path.display()))
+    };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|_| refused("Unable to load CRL", path))
+        .map_err(|error| wrong(&error))?;
+    // A file without a list would revoke nothing, and nobody would know.
+    if lists.is_empty() { Err(wrong(&"Base64 decoding error.")) } else { Ok(lists) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
@@ -154,7 +179,10 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         if text.contains("ENCRYPTED") {
             return "encrypted private keys are not supported: decrypt it".to_owned();
         }
-        error.to_string()
+        match error {
+            pem::Error::NoItemsFound => "The requested data were not available.".to_owned(),
+            other => other.to_string(),
+        }
     })
 }
 
@@ -180,6 +208,7 @@ fn check_own(
         Err(other) => return Err(CredentialsError(format!("{path}: {other}"))),
     };
     Err(CredentialsError(match why {
+        CertificateError::BadEncoding => return Err(not_imported(cert_path, &why)),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             return Ok(());
         }

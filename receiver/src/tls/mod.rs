@@ -12,6 +12,7 @@ mod credentials;
 mod distinguished_name;
 mod error;
 pub mod feed;
+pub(crate) mod fuzzing;
 mod handshake;
 mod priority;
 mod record;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 pub use authz::{Authz, AuthzRule, Format, Policy};
+pub(crate) use credentials::accessible as accessible_credentials;
 pub use credentials::{CredentialsError, X509Credentials, X509Options};
 pub use error::TlsError;
 pub use handshake::{Handshake, Step};

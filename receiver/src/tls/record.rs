@@ -93,8 +93,19 @@ impl Protection {
             false if algorithm == &aead::CHACHA20_POLY1305 => Form::Tls12Implicit,
             false => Form::Tls12Explicit,
         };
-        let key = UnboundKey::new(algorithm, key.as_ref()).expect("the key has its suite's length");
         let iv = iv.as_ref().try_into().expect("nonces of all suites have 12 bytes");
+        Self::with_key(algorithm, form, key.as_ref(), iv, seq)
+    }
+
+    /// This key, which has the algorithm's length.
+    pub(super) fn with_key(
+        algorithm: &'static aead::Algorithm,
+        form: Form,
+        key: &[u8],
+        iv: [u8; aead::NONCE_LEN],
+        seq: u64,
+    ) -> Self {
+        let key = UnboundKey::new(algorithm, key).expect("the key has its suite's length");
         Self { key: LessSafeKey::new(key), iv, seq, form }
     }
 
@@ -216,8 +227,7 @@ mod tests {
 
     fn protections() -> Vec<(Protection, Protection)> {
         let of = |algorithm: &'static aead::Algorithm, form| {
-            let key = UnboundKey::new(algorithm, &vec![7; algorithm.key_len()]).unwrap();
-            Protection { key: LessSafeKey::new(key), iv: [3; 12], seq: 5, form }
+            Protection::with_key(algorithm, form, &vec![7; algorithm.key_len()], [3; 12], 5)
         };
         let mut pairs = Vec::new();
         for algorithm in [&aead::AES_128_GCM, &aead::AES_256_GCM, &aead::CHACHA20_POLY1305] {

@@ -28,7 +28,7 @@ pub struct TlsInfo {
 pub struct TlsStream {
     rx: Protection,
     tx: Protection,
-    keys: KernelConnection<ServerConnectionData>,
+    keys: Box<dyn NextKeys>,
     info: TlsInfo,
     tls13: bool,
     /// Records without data since the last with some.
@@ -36,6 +36,33 @@ pub struct TlsStream {
     closed: bool,
     /// Answers to key updates that the socket has not taken.
     owed: Vec<u8>,
+}
+
+/// Where the keys after a key update come from.
+pub(super) trait NextKeys: Send {
+    /// Those of the peer.
+    ///
+    /// # Errors
+    /// There are no more.
+    fn rx(&mut self) -> Result<Protection, TlsError>;
+
+    /// Our own.
+    ///
+    /// # Errors
+    /// There are no more.
+    fn tx(&mut self) -> Result<Protection, TlsError>;
+}
+
+impl NextKeys for KernelConnection<ServerConnectionData> {
+    fn rx(&mut self) -> Result<Protection, TlsError> {
+        let (seq, secrets) = self.update_rx_secret().map_err(handshake)?;
+        Ok(Protection::new(true, seq, &secrets))
+    }
+
+    fn tx(&mut self) -> Result<Protection, TlsError> {
+        let (seq, secrets) = self.update_tx_secret().map_err(handshake)?;
+        Ok(Protection::new(true, seq, &secrets))
+    }
 }
 
 /// What stood at the front of some bytes.
@@ -71,16 +98,20 @@ impl TlsStream {
             suite: suite.as_str().map_or_else(|| format!("{suite:?}"), str::to_owned),
             client,
         };
-        Self {
-            rx: Protection::new(tls13, secrets.rx.0, &secrets.rx.1),
-            tx: Protection::new(tls13, secrets.tx.0, &secrets.tx.1),
-            keys,
-            info,
-            tls13,
-            quiet: 0,
-            closed: false,
-            owed: Vec::new(),
-        }
+        let rx = Protection::new(tls13, secrets.rx.0, &secrets.rx.1);
+        let tx = Protection::new(tls13, secrets.tx.0, &secrets.tx.1);
+        Self::with_keys(info, tls13, rx, tx, Box::new(keys))
+    }
+
+    /// These keys, and those that follow them.
+    pub(super) fn with_keys(
+        info: TlsInfo,
+        tls13: bool,
+        rx: Protection,
+        tx: Protection,
+        keys: Box<dyn NextKeys>,
+    ) -> Self {
+        Self { rx, tx, keys, info, tls13, quiet: 0, closed: false, owed: Vec::new() }
     }
 
     /// What the two sides agreed on.
@@ -153,13 +184,11 @@ impl TlsStream {
     fn handshake_message(&mut self, plain: &[u8]) -> Result<(), TlsError> {
         match (self.tls13, plain) {
             (true, &[KEY_UPDATE, 0, 0, 1, asked @ 0..=1]) => {
-                let (seq, secrets) = self.keys.update_rx_secret().map_err(handshake)?;
-                self.rx = Protection::new(true, seq, &secrets);
+                self.rx = self.keys.rx()?;
                 if asked == 1 {
                     let answer = [KEY_UPDATE, 0, 0, 1, 0];
                     self.tx.seal(ContentType::HANDSHAKE, &answer, &mut self.owed);
-                    let (seq, secrets) = self.keys.update_tx_secret().map_err(handshake)?;
-                    self.tx = Protection::new(true, seq, &secrets);
+                    self.tx = self.keys.tx()?;
                 }
             }
             (false, &[CLIENT_HELLO, ..]) => {
@@ -175,6 +204,11 @@ impl TlsStream {
             return Err(TlsError::Unheard(self.owed.len()));
         }
         Ok(())
+    }
+
+    /// Bytes that are owed to the peer.
+    pub(crate) fn owed_bytes(&self) -> usize {
+        self.owed.len()
     }
 
     /// True if there is something to [pay](TlsStream::pay).
@@ -234,4 +268,4 @@ const FATAL: u8 = 2;
 /// keys at most, and an honest peer sends one now and then.
 const QUIET_MAX: u32 = 32;
 /// Answers that a peer may leave in our hands: as many as it may ask for.
-const OWED_MAX: usize = 32 * 64;
+pub(crate) const OWED_MAX: usize = 32 * 64;

@@ -59,6 +59,16 @@ impl Configuration {
         Ok(configuration)
     }
 
+    /// The target's page size: what the section says, or what the machine's target has
+    /// always had.
+    ///
+    /// Only targets whose page may vary say it. Of those with one size for ever (`TARGET_PAGE_BITS`
+    /// in `target/*/cpu-param.h`) a QEMU destination knows it; here the machine tells.
+    pub fn target_page(&self) -> Option<PageBytes> {
+        self.page
+            .or_else(|| MACHINES_OF_8_KIB.contains(&&*self.machine).then_some(PageBytes::EIGHT_KIB))
+    }
+
     fn subsection(&mut self, reader: &mut Reader<'_>, seen: &mut Seen) -> Result<(), WireError> {
         let at = reader.at();
         reader.byte("record type")?;
@@ -91,6 +101,10 @@ impl Configuration {
         }
     }
 }
+
+/// The machines of targets whose page is 8 KiB: sparc64, alpha, openrisc, cris.
+const MACHINES_OF_8_KIB: [&str; 6] =
+    ["sun4u", "sun4v", "niagara", "clipper", "or1k-sim", "axis-dev88"];
 
 #[derive(Default)]
 struct Seen {
@@ -176,6 +190,19 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(parse(&bytes[..cut]).unwrap_err().is_short(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn the_page_is_what_the_section_says_else_the_machines() {
+        let page = |machine: &str, says: &[u8]| {
+            let mut bytes = vec![0, 0, 0, u8::try_from(machine.len()).unwrap()];
+            bytes.extend([machine.as_bytes(), says, &[8]].concat());
+            parse(&bytes).unwrap().0.target_page().map(PageBytes::get)
+        };
+        assert_eq!(page("pc-q35-10.0", b""), None);
+        assert_eq!(page("sun4u", b""), Some(8192));
+        assert_eq!(page("sun4u", PAGE_BITS), Some(65536));
+        assert_eq!(page("sun4u-9", b""), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::{WireError, WireFault};
 
 /// Size of a target page: a power of two from 4 KiB to 64 KiB.
 ///
-/// x86 has 4 KiB always; other targets say theirs in the configuration
-/// section (`configuration/target-page-bits`). The flags of a RAM item use the
+/// x86 has 4 KiB always; targets whose page may vary say theirs in the configuration
+/// section (`configuration/target-page-bits`), of others it goes by the machine. The flags of a RAM item use the
 /// bits below the page size, so smaller pages than 1 KiB could not work at
 /// all; targets with 1 KiB or 2 KiB pages do not migrate guests of today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct PageBytes(u32);
 impl PageBytes {
     /// The page of x86, and of everything that says nothing else.
     pub const DEFAULT: Self = Self(4096);
+    /// The page of sparc64, alpha and a few more.
+    pub(super) const EIGHT_KIB: Self = Self(8192);
     /// The largest page that is accepted, in bytes.
     pub const MAX: u32 = 65536;
     /// The smallest page that is accepted, in bytes.

@@ -14,7 +14,7 @@ mod given;
 
 fn open(uris: &[&str]) -> Result<Listeners, ListenError> {
     let addresses: Vec<_> = uris.iter().map(|uri| Address::parse(uri).expect(uri)).collect();
-    Listeners::bind(&addresses, &mut |_| None)
+    Listeners::bind(&addresses, &mut |_| None, &FdSets::default())
 }
 
 fn refusal(uri: &str) -> String {
@@ -237,7 +237,8 @@ fn abstract_names_are_listened_on_tight_and_padded() {
     for tight in [true, false] {
         let name = format!("landfall-{}-{tight}", std::process::id());
         let address = UnixAddress { path: name.clone().into(), abstract_name: true, tight };
-        let mut listeners = Listeners::bind(&[Address::Unix(address)], &mut |_| None).unwrap();
+        let mut listeners =
+            Listeners::bind(&[Address::Unix(address)], &mut |_| None, &FdSets::default()).unwrap();
         assert_eq!(
             listeners.socket_addresses(),
             json!([{"abstract": true, "path": name, "type": "unix", "tight": tight}])
@@ -277,6 +278,6 @@ fn nothing_stays_open_when_one_address_of_several_fails() {
     let good = format!("unix:{}", path.display());
     assert!(open(&[&good, "unix:/nonexistent/x"]).is_err());
     assert!(!path.exists());
-    let defer = Listeners::bind(&[Address::Defer], &mut |_| None);
+    let defer = Listeners::bind(&[Address::Defer], &mut |_| None, &FdSets::default());
     assert_eq!(defer.unwrap_err().to_string(), "defer is no address to listen on");
 }

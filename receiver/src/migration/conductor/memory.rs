@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfall_pagepool::{BlockName, BlockRequest};
 
 use super::super::settle::{self, ChannelCount};
-use super::{Sink, TICK_MS, Walk, set_active};
+use super::{MainPages, Sink, TICK_MS, Walk, page_shift, set_active};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::mapped_ram::{Load, Loaded};
@@ -18,6 +18,9 @@ impl Walk<'_> {
     /// The source has told its RAM blocks: maps them, and waits for the channels that are
     /// configured.
     pub(super) fn ram_blocks(&mut self, blocks: &[BlockInfo]) -> Result<(), RunError> {
+        // Said by the configuration, or by POSTCOPY_ADVISE; final with the list.
+        self.page = self.stream.page();
+        self.pages = MainPages::new(page_shift(self.page), self.plan.sink == Sink::Ram);
         let requests = blocks
             .iter()
             .map(|block| {

@@ -142,6 +142,36 @@ fn a_descriptor_handed_over_is_received_from_and_no_longer_listed() {
 }
 
 #[test]
+fn a_plain_file_cut_anywhere_is_told_as_such_and_the_whole_one_is_taken_then() {
+    let rig = Rig::new(MonitorConfig::default());
+    let mut client = rig.client();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("saved");
+    let whole = stream::whole("paused");
+    let mut receive = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        client.ok("migrate-incoming", json!({"uri": format!("file:{}", path.display())}));
+        rig.wait();
+        client.query("query-migrate")
+    };
+    for cut in 4..whole.len() {
+        let answer = receive(&whole[..cut]);
+        if whole[..cut].ends_with(b"\x7e\0\0\0\x02\0") {
+            // As whole as what a source without descriptions writes.
+            assert_eq!(answer["status"], "completed", "cut at {cut}");
+            continue;
+        }
+        let why = answer["error-desc"].as_str().unwrap_or_default();
+        assert!(why.contains("or its save is not finished"), "cut at {cut}: {answer}");
+    }
+    assert_eq!(receive(&whole)["status"], "completed");
+    // Of no source that still writes, but of something else.
+    assert_eq!(receive(&[&whole[..], b"x"].concat())["status"], "failed");
+    assert_eq!(receive(b"no migration")["status"], "failed");
+    assert_eq!(receive(&whole)["status"], "completed");
+}
+
+#[test]
 fn garbage_on_the_listener_disturbs_nothing() {
     let rig = Rig::new(MonitorConfig::default());
     let mut client = rig.client();

@@ -41,7 +41,11 @@ fn wrong_arguments_are_told_as_qemu_tells_them() {
             "Invalid parameter type for 'verify-peer', expected: boolean",
         ),
         (x509(json!({"dir": "/nowhere", "speed": 1})), "Parameter 'speed' is unexpected"),
-        (x509(json!({"dir": "/nowhere", "passwordid": "p"})), "No secret with id 'p'"),
+        (
+            x509(json!({"dir": "/nowhere", "passwordid": "p"})),
+            "Unable to access credentials /nowhere/ca-cert.pem: No such file or directory",
+        ),
+        (x509(json!({"dir": "/nowhere", "loaded": true})), "Parameter 'loaded' is unexpected"),
         (json!({"qom-type": "authz-simple", "id": "a"}), "Parameter 'identity' is missing"),
         (
             json!({"qom-type": "authz-simple", "id": "9", "identity": "CN=x"}),
@@ -59,10 +63,36 @@ fn wrong_arguments_are_told_as_qemu_tells_them() {
         assert_eq!(client.error("object-add", object.clone()), answer, "{object}");
     }
     assert_eq!(client.error("object-del", json!({"id": "t0"})), "object 't0' not found");
-    for kind in ["tls-creds-psk", "tls-creds-anon", "authz-pam", "authz-listfile"] {
-        let refused = client.error("object-add", json!({"qom-type": kind, "id": "x"}));
+    for (kind, name, value, wrong) in [
+        ("tls-creds-psk", "dir", "/nowhere", "Missing 'dir' property value"),
+        ("authz-pam", "service", "x", "Parameter 'service' is missing"),
+        ("authz-listfile", "filename", "x", "Parameter 'filename' is missing"),
+    ] {
+        let mut object = json!({"qom-type": kind, "id": "x"});
+        assert_eq!(client.error("object-add", object.clone()), wrong);
+        object[name] = value.into();
+        assert_ne!(client.error("object-add", object), wrong);
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_when_all_else_is_right() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("keys.psk"), "qemu:00112233\n").expect("a file");
+    let rig = Rig::new(MonitorConfig::default());
+    let mut client = rig.client();
+    for (kind, properties) in [
+        ("tls-creds-psk", json!({"dir": dir.path(), "endpoint": "server"})),
+        ("tls-creds-anon", json!({"endpoint": "server"})),
+        ("authz-listfile", json!({"filename": "x"})),
+    ] {
+        let mut object = json!({"qom-type": kind, "id": "x"});
+        object.as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
+        let refused = client.error("object-add", object);
         assert!(refused.starts_with(&format!("{kind} is not supported: ")), "{refused}");
     }
+    let pam = json!({"qom-type": "authz-pam", "id": "x", "service": "y"});
+    assert_eq!(client.error("object-add", pam), "invalid object type: authz-pam");
 }
 
 #[test]

@@ -22,6 +22,40 @@ fn a_completed_run_leaves_the_guest_paused() {
 }
 
 #[test]
+fn the_page_size_is_the_machines_or_what_postcopy_advise_says() {
+    for (page, machine, is_advised) in
+        [(8192, "sun4u", false), (8192, "clipper", false), (16384, "virt-10.0", true)]
+    {
+        let rig = Rig::new(MonitorConfig::default());
+        let mut client = rig.client();
+        client.listen(json!({}));
+        client.connect().write_all(&stream::of_pages(page, machine, is_advised)).unwrap();
+        rig.wait();
+        let report = client.query("x-query-receiver");
+        assert_eq!(report["status"], "completed", "{machine}: {report}");
+        let pages = &report["pages"];
+        let counts = [
+            "page-bytes",
+            "ram-pages",
+            "normal-pages",
+            "zero-pages",
+            "unique-pages",
+            "resent-pages",
+        ];
+        let counts = counts.map(|name| pages[name].as_u64().unwrap());
+        assert_eq!(counts, [page.into(), 3, 1, 2, 3, 0], "{machine}");
+        let run = rig.receiver.current().unwrap();
+        let ram = run.run.ram().expect("it has RAM");
+        let mut content = vec![0; 3 * usize::from(page)];
+        ram.iter().next().unwrap().read(0, &mut content);
+        for (at, byte) in content.into_iter().enumerate() {
+            let in_page = at.checked_sub(page.into()).filter(|at| *at < page.into());
+            assert_eq!(byte, in_page.map_or(0, |at| (at % 251) as u8), "{machine}: {at:#x}");
+        }
+    }
+}
+
+#[test]
 fn cont_after_completion_and_stop_are_told_by_their_events() {
     let rig = Rig::new(MonitorConfig::default());
     let mut client = rig.client();

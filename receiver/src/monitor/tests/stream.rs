@@ -19,7 +19,44 @@ pub(super) fn whole(run_state: &str) -> Vec<u8> {
     end_of_ram_section(&mut bytes);
     bytes.extend(b"\x03\0\0\0\x01");
     end_of_ram_section(&mut bytes);
-    // The device state: its size in a field, then 100 bytes.
+    device_state(&mut bytes, run_state);
+    bytes
+}
+
+/// What a source sends whose target has pages of `page` bytes: of three the middle one has
+/// content. Its size is said by the machine, or by POSTCOPY_ADVISE.
+pub(super) fn of_pages(page: u16, machine: &str, is_advised: bool) -> Vec<u8> {
+    let page = u64::from(page);
+    let mut bytes = Vec::new();
+    bytes.extend(b"QEVM\0\0\0\x03\x07");
+    bytes.extend(u32::try_from(machine.len()).unwrap().to_be_bytes());
+    bytes.extend(machine.as_bytes());
+    if is_advised {
+        bytes.extend(b"\x08\0\x03\0\x10");
+        bytes.extend(page.to_be_bytes());
+        bytes.extend(page.to_be_bytes());
+    }
+    bytes.extend(b"\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04");
+    bytes.extend((3 * page + 4).to_be_bytes());
+    bytes.extend(b"\x03mem");
+    bytes.extend((3 * page).to_be_bytes());
+    end_of_ram_section(&mut bytes);
+    bytes.extend(b"\x02\0\0\0\x01");
+    bytes.extend(0x0002_u64.to_be_bytes());
+    bytes.extend(b"\x03mem\0");
+    bytes.extend((page + 0x0028).to_be_bytes());
+    bytes.extend((0..page).map(|at| (at % 251) as u8));
+    bytes.extend((2 * page + 0x0022).to_be_bytes());
+    bytes.extend(b"\0");
+    end_of_ram_section(&mut bytes);
+    bytes.extend(b"\x03\0\0\0\x01");
+    end_of_ram_section(&mut bytes);
+    device_state(&mut bytes, "paused");
+    bytes
+}
+
+/// The one device: its size in a field, then 100 bytes. And the end.
+fn device_state(bytes: &mut Vec<u8>, run_state: &str) {
     bytes.extend(b"\x04\0\0\0\x02\x0bglobalstate\0\0\0\0\0\0\0\x01");
     let length = u32::try_from(run_state.len() + 1).unwrap();
     bytes.extend(length.to_be_bytes());
@@ -28,7 +65,6 @@ pub(super) fn whole(run_state: &str) -> Vec<u8> {
     let description = br#"{"page_size": 4096, "devices": [{"name": "globalstate", "instance_id": 0, "fields": [{"size": 4}, {"size": 100}]}]}"#;
     bytes.extend(u32::try_from(description.len()).unwrap().to_be_bytes());
     bytes.extend(description);
-    bytes
 }
 
 fn end_of_ram_section(bytes: &mut Vec<u8>) {

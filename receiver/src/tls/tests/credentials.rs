@@ -29,12 +29,17 @@ fn missing_and_useless_files_are_told_in_qemus_words() {
     let garbage =
         |file: &'static str| refusal(|dir| fs::write(dir.join(file), "garbage").unwrap(), |_| {});
     assert_eq!(garbage("ca-cert.pem"), "Unable to import CA certificate list DIR/ca-cert.pem");
-    assert_eq!(garbage("server-cert.pem"), "Unable to import certificate DIR/server-cert.pem");
-    assert!(
-        garbage("server-key.pem").starts_with(
-            "Cannot load certificate 'DIR/server-cert.pem' & key 'DIR/server-key.pem': "
-        )
+    assert_eq!(
+        garbage("server-cert.pem"),
+        "Unable to import server certificate DIR/server-cert.pem: Base64 unexpected header error."
     );
+    assert_eq!(
+        garbage("server-key.pem"),
+        "Cannot load certificate 'DIR/server-cert.pem' & key 'DIR/server-key.pem': The requested \
+         data were not available."
+    );
+    let empty_list = "Cannot load CRL 'DIR/ca-crl.pem': Base64 decoding error.";
+    assert_eq!(garbage("ca-crl.pem"), empty_list);
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let locked = refusal(|dir| fs::write(dir.join("server-key.pem"), encrypted).unwrap(), |_| {});

@@ -5,10 +5,14 @@ use super::*;
 /// Binds `fd:mig` with this descriptor handed over under that name.
 fn hand_over(descriptor: OwnedFd) -> Result<Listeners, ListenError> {
     let mut store = Some(descriptor);
-    Listeners::bind(&[Address::parse("fd:mig").unwrap()], &mut |name| {
-        assert_eq!(name, "mig");
-        store.take()
-    })
+    Listeners::bind(
+        &[Address::parse("fd:mig").unwrap()],
+        &mut |name| {
+            assert_eq!(name, "mig");
+            store.take()
+        },
+        &FdSets::default(),
+    )
 }
 
 #[test]
