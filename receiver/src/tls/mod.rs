@@ -14,7 +14,8 @@ mod error;
 pub mod feed;
 mod handshake;
 mod priority;
-mod record;
+#[doc(hidden)] // for the bench of records
+pub mod record;
 mod record_reader;
 mod stream;
 #[cfg(test)]
