@@ -73,7 +73,7 @@ impl Suite {
     fn keys(self, side: u8, updates: u8) -> Protection {
         let mut key = vec![side; self.algorithm.key_len()];
         key[0] = updates;
-        Protection::with_key(self.algorithm, self.form, &key, [side ^ 7; aead::NONCE_LEN], 0)
+        Protection::with_key(self.form, 0, self.algorithm, &key, [side ^ 7; aead::NONCE_LEN])
     }
 }
 

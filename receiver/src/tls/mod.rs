@@ -15,7 +15,8 @@ pub mod feed;
 pub(crate) mod fuzzing;
 mod handshake;
 mod priority;
-mod record;
+#[doc(hidden)] // for the bench of records
+pub mod record;
 mod record_reader;
 mod stream;
 #[cfg(test)]

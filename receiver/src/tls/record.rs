@@ -14,21 +14,26 @@ use super::error::TlsError;
 
 /// What a record holds (RFC 8446 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ContentType(pub(super) u8);
+pub struct ContentType(pub u8);
 
 impl ContentType {
-    pub(super) const CHANGE_CIPHER_SPEC: Self = Self(20);
-    pub(super) const ALERT: Self = Self(21);
-    pub(super) const HANDSHAKE: Self = Self(22);
-    pub(super) const DATA: Self = Self(23);
+    /// Nothing, for the sake of old middleboxes.
+    pub const CHANGE_CIPHER_SPEC: Self = Self(20);
+    /// A warning, or the end.
+    pub const ALERT: Self = Self(21);
+    /// Messages of a handshake, or after one.
+    pub const HANDSHAKE: Self = Self(22);
+    /// Data of the application.
+    pub const DATA: Self = Self(23);
 }
 
 /// The first five bytes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RecordHeader {
-    pub(super) content: ContentType,
+pub struct RecordHeader {
+    /// What it says that it holds.
+    pub content: ContentType,
     /// Of the record, header included.
-    pub(super) bytes: usize,
+    pub bytes: usize,
 }
 
 impl RecordHeader {
@@ -36,7 +41,7 @@ impl RecordHeader {
     ///
     /// # Errors
     /// No record of TLS, or a longer one than there can be.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, TlsError> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, TlsError> {
         let Some(&[content, major, minor, high, low]) = bytes.first_chunk() else {
             return Ok(None);
         };
@@ -54,7 +59,7 @@ impl RecordHeader {
 
 /// How records are protected: the version and, in TLS 1.2, where the nonce is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// TLS 1.3: content type inside, nonce from the sequence number.
     Tls13,
     /// TLS 1.2 with AES-GCM: eight bytes of the nonce stand in the record.
@@ -70,7 +75,7 @@ impl Form {
 }
 
 /// The keys of one direction.
-pub(super) struct Protection {
+pub struct Protection {
     key: LessSafeKey,
     iv: [u8; aead::NONCE_LEN],
     seq: u64,
@@ -79,7 +84,7 @@ pub(super) struct Protection {
 
 impl Protection {
     /// Keys as the handshake made them; `seq` is the next record's number.
-    pub(super) fn new(tls13: bool, seq: u64, secrets: &ConnectionTrafficSecrets) -> Self {
+    pub fn new(tls13: bool, seq: u64, secrets: &ConnectionTrafficSecrets) -> Self {
         let (algorithm, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
@@ -94,16 +99,19 @@ impl Protection {
             false => Form::Tls12Explicit,
         };
         let iv = iv.as_ref().try_into().expect("nonces of all suites have 12 bytes");
-        Self::with_key(algorithm, form, key.as_ref(), iv, seq)
+        Self::with_key(form, seq, algorithm, key.as_ref(), iv)
     }
 
-    /// This key, which has the algorithm's length.
-    pub(super) fn with_key(
-        algorithm: &'static aead::Algorithm,
+    /// Keys by hand; `key` has the length that `algorithm` wants.
+    ///
+    /// # Panics
+    /// If it has not: our own bug.
+    pub fn with_key(
         form: Form,
+        seq: u64,
+        algorithm: &'static aead::Algorithm,
         key: &[u8],
         iv: [u8; aead::NONCE_LEN],
-        seq: u64,
     ) -> Self {
         let key = UnboundKey::new(algorithm, key).expect("the key has its suite's length");
         Self { key: LessSafeKey::new(key), iv, seq, form }
@@ -115,7 +123,7 @@ impl Protection {
     /// # Errors
     /// It is not what the peer sealed as this record.
     #[inline]
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         header: RecordHeader,
         record: &mut [u8],
@@ -160,7 +168,7 @@ impl Protection {
     }
 
     /// Appends `plain`, at most 16 KiB, as one record to `out`.
-    pub(super) fn seal(&mut self, content: ContentType, plain: &[u8], out: &mut Vec<u8>) {
+    pub fn seal(&mut self, content: ContentType, plain: &[u8], out: &mut Vec<u8>) {
         assert!(plain.len() <= PLAIN_BYTES_MAX, "one record's worth");
         let numbered = self.numbered_nonce();
         let inner = usize::from(self.form == Form::Tls13);
@@ -208,13 +216,13 @@ fn tls12_aad(seq: u64, content: ContentType, plain_bytes: usize) -> [u8; 13] {
 }
 
 /// Of a record.
-pub(super) const HEADER_BYTES: usize = 5;
+pub const HEADER_BYTES: usize = 5;
 /// Plaintext of one record (RFC 8446 5.1).
-pub(super) const PLAIN_BYTES_MAX: usize = 1 << 14;
+pub const PLAIN_BYTES_MAX: usize = 1 << 14;
 /// A record's body: TLS 1.2 allows 2048 bytes of protection, 1.3 only 256.
 const BODY_BYTES_MAX: usize = PLAIN_BYTES_MAX + 2048;
 /// The longest record, header included.
-pub(super) const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
+pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
 /// Of all suites.
 const TAG_BYTES: usize = 16;
 /// The part of a nonce that TLS 1.2 with AES-GCM does not send.
@@ -227,7 +235,7 @@ mod tests {
 
     fn protections() -> Vec<(Protection, Protection)> {
         let of = |algorithm: &'static aead::Algorithm, form| {
-            Protection::with_key(algorithm, form, &vec![7; algorithm.key_len()], [3; 12], 5)
+            Protection::with_key(form, 5, algorithm, &vec![7; algorithm.key_len()], [3; 12])
         };
         let mut pairs = Vec::new();
         for algorithm in [&aead::AES_128_GCM, &aead::AES_256_GCM, &aead::CHACHA20_POLY1305] {

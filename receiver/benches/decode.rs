@@ -1,38 +1,113 @@
-//! What decompressing costs, in CPU seconds per GiB of pages: the receiver's own decoders into guest
-//! RAM whose pages lie together or apart, and beside them zlib-rs a page at a time.
-//! `LANDFALL_BENCH_MIB` is how much is decoded; small by default, so that the test suite runs it in
-//! passing.
+//! Decoding: the receiver's own decoders into guest RAM whose pages lie together or apart, zlib-rs a
+//! page at a time beside them, and XBZRLE. Bytes are those of the pages.
 
 use std::io::Write;
 
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use flate2::write::{DeflateEncoder, ZlibEncoder};
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::codec::Decoder;
 use landfall_receiver::place::{Filled, Places, Run};
 use landfall_receiver::staging::{STAGING_MAX_DEFAULT, Staging};
+use landfall_receiver::wire::xbzrle::Patches;
 use landfall_receiver::wire::{Compression, PageBytes};
-use nix::time::{ClockId, clock_gettime};
 use zstd::stream::raw::{Encoder as ZstdEncoder, InBuffer, Operation, OutBuffer};
 
 fn main() {
-    let mib = std::env::var("LANDFALL_BENCH_MIB").ok().and_then(|text| text.parse().ok());
-    let packets = mib.unwrap_or(2usize) * 2;
+    let mut criterion = Criterion::default().configure_from_args();
+    let measuring = std::env::args().any(|argument| argument == "--bench");
+    let packets = if measuring { 32 } else { 2 };
     let ram = ram();
     for (what, content) in [("text", text as fn(usize) -> Vec<u8>), ("noise", noise)] {
         let pages: Vec<Vec<u8>> = (0..packets).map(content).collect();
+        let mut group = criterion.benchmark_group(what);
+        group.throughput(Throughput::Bytes((packets * PACKET_PAGES * PAGE) as u64));
+        group.sampling_mode(SamplingMode::Flat).sample_size(10);
         for compression in
             [Compression::Zlib, Compression::Zstd, Compression::Qpl, Compression::Uadk]
         {
-            let payloads = encoded(compression, &pages);
-            for place_pages in [128, 16, 8, 4, 1] {
-                let name = format!("{what}, {}, places of {place_pages}", compression.as_str());
-                let runs = runs(place_pages);
-                report(&name, packets, || decode(compression, &payloads, &ram, &runs));
-            }
+            decoders(&mut group, compression, &pages, &ram);
         }
         let units: Vec<Vec<u8>> = pages.iter().flat_map(|p| p.chunks(PAGE)).map(zlib).collect();
-        report(&format!("{what}, a unit a page by zlib-rs"), packets, || by_zlib_rs(&units));
+        group.bench_function("unit-a-page-by-zlib-rs", |bencher| {
+            bencher.iter(|| by_zlib_rs(&units));
+        });
+        assert!(
+            pages[packets - 1].ends_with(&by_zlib_rs(&units)),
+            "{what}: the last page is there"
+        );
+        group.finish();
+    }
+    xbzrle(&mut criterion, &ram);
+    criterion.final_summary();
+}
+
+fn decoders(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    compression: Compression,
+    pages: &[Vec<u8>],
+    ram: &RamBlocks,
+) {
+    let payloads = encoded(compression, pages);
+    for place_pages in [128, 16, 8, 4, 1] {
+        let runs = runs(place_pages);
+        let name = format!("{}/places-of-{place_pages}", compression.as_str());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| decode(compression, &payloads, ram, &runs));
+        });
+        let mut found = Vec::with_capacity(PACKET_PAGES * PAGE);
+        for run in &runs {
+            let mut place = vec![0; run.bytes as usize];
+            ram[0].read(run.offset, &mut place);
+            found.extend(place);
+        }
+        assert!(Some(&found) == pages.last(), "{compression:?}: the last packet is there");
+    }
+}
+
+/// Pages with `changed` bytes every `step`, as a source encodes them.
+fn xbzrle(criterion: &mut Criterion, ram: &RamBlocks) {
+    let mut group = criterion.benchmark_group("xbzrle");
+    group.throughput(Throughput::Bytes((PACKET_PAGES * PAGE) as u64));
+    for (changed, step) in [(1, 2048), (8, 64), (100, 120)] {
+        let mut encoded = Vec::new();
+        for _ in 0..PAGE / step {
+            let unchanged = step - changed;
+            length(unchanged, &mut encoded);
+            length(changed, &mut encoded);
+            encoded.extend(vec![0xc3; changed]);
+        }
+        ram[0].write(0, &[0; PACKET_PAGES * PAGE]);
+        group.bench_function(format!("{changed}-of-{step}"), |bencher| {
+            bencher.iter(|| {
+                for page in 0..PACKET_PAGES {
+                    for patch in Patches::new(&encoded, PAGE) {
+                        let patch = patch.expect("right");
+                        ram[0].write((page * PAGE + patch.at) as u64, patch.bytes);
+                    }
+                }
+            });
+        });
+        let mut found = vec![0; PACKET_PAGES * PAGE];
+        ram[0].read(0, &mut found);
+        for page in found.chunks(PAGE) {
+            let right = page.iter().enumerate().all(|(at, &byte)| {
+                let inside = at < PAGE / step * step && at % step >= step - changed;
+                byte == if inside { 0xc3 } else { 0 }
+            });
+            assert!(right, "{changed} of {step}: changed bytes and no others");
+        }
+    }
+    group.finish();
+}
+
+fn length(bytes: usize, out: &mut Vec<u8>) {
+    if bytes < 128 {
+        out.push(bytes as u8);
+    } else {
+        out.extend([bytes as u8 & 127 | 128, (bytes >> 7) as u8]);
     }
 }
 
@@ -49,13 +124,15 @@ fn decode(compression: Compression, payloads: &[Vec<u8>], ram: &RamBlocks, runs:
     }
 }
 
-fn by_zlib_rs(units: &[Vec<u8>]) {
+/// Decodes all units; returns the last page.
+fn by_zlib_rs(units: &[Vec<u8>]) -> [u8; PAGE] {
     let mut inflate = Decompress::new(true);
     let mut page = [0; PAGE];
     for unit in units {
         inflate.reset(true);
         inflate.decompress(unit, &mut page, FlushDecompress::Finish).expect("right");
     }
+    page
 }
 
 fn encoded(compression: Compression, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
@@ -147,22 +224,5 @@ fn runs(place_pages: usize) -> Vec<Run> {
     (0..places).map(|place| Run { offset: place * (bytes + PAGE as u64), bytes }).collect()
 }
 
-fn report(what: &str, packets: usize, mut work: impl FnMut()) {
-    let mut once = || {
-        let start = cpu_s();
-        work();
-        cpu_s() - start
-    };
-    let least = (0..TURNS).map(|_| once()).fold(f64::INFINITY, f64::min);
-    let gib = (packets * PACKET_PAGES * PAGE) as f64 / (1u64 << 30) as f64;
-    println!("{what}: {:.3} CPU-s/GiB", least / gib);
-}
-
-fn cpu_s() -> f64 {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("our own clock");
-    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
-}
-
 const PAGE: usize = 4096;
 const PACKET_PAGES: usize = 128;
-const TURNS: usize = 9;
