@@ -1,0 +1,58 @@
+//! Blocking calls, one thread for each channel.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use crate::contender::Counts;
+use crate::place::{Lane, Next};
+use crate::scatter::Scatter;
+
+/// Header, then pages; or with `fused` the next header in the same call as the pages.
+pub(crate) fn receive(lane: &mut Lane<'_>, fused: bool) -> Counts {
+    let mut counts = Counts::default();
+    let mut scatter = Scatter::new();
+    scatter.aim(lane.ram, &[], true);
+    fill(lane, &mut scatter, &mut counts);
+    while let Next::Pages(_) = lane.take_header(scatter.header()) {
+        scatter.aim(lane.ram, &lane.runs, fused);
+        fill(lane, &mut scatter, &mut counts);
+        if !fused {
+            scatter.aim(lane.ram, &[], true);
+            fill(lane, &mut scatter, &mut counts);
+        }
+    }
+    counts
+}
+
+/// Reads of 512 KiB that look at nothing: what a receive costs at least.
+pub(crate) fn bare(lane: &mut Lane<'_>, page_bytes: u64, wire_bytes: u64) -> Counts {
+    let mut counts = Counts::default();
+    let mut scatter = Scatter::new();
+    let (mut left, mut at) = (wire_bytes, 0);
+    while left > 0 {
+        let bytes = left.min(READ_BYTES).min(page_bytes - at);
+        scatter.aim(lane.ram, &[lane.run_at(at, bytes)], false);
+        fill(lane, &mut scatter, &mut counts);
+        left -= bytes;
+        at = (at + bytes) % page_bytes;
+    }
+    counts
+}
+
+fn fill(lane: &Lane<'_>, scatter: &mut Scatter, counts: &mut Counts) {
+    while scatter.missing() > 0 {
+        let message = scatter.message();
+        // SAFETY: recvmsg() needs an open socket, a valid message header, and iovecs that it may
+        // write.
+        // - the socket is borrowed by the lane.
+        // - the scatter's iovecs lead into its own header and into guest RAM, which the lane
+        //   borrows; nothing has a reference to either.
+        let taken = unsafe { libc::recvmsg(lane.socket.as_raw_fd(), message, libc::MSG_WAITALL) };
+        assert!(taken > 0, "receive: {taken}, {}", io::Error::last_os_error());
+        counts.calls += 1;
+        scatter.advance(taken.cast_unsigned());
+        counts.short += u64::from(scatter.missing() > 0);
+    }
+}
+
+const READ_BYTES: u64 = 512 * 1024;

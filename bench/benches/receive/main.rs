@@ -1,0 +1,54 @@
+//! Ways to receive a multifd channel, against each other: the figures of the decisions on the ring.
+//!
+//! Every run receives guest RAM full of pages over loopback TCP and checks every byte of it. The
+//! contenders of a question take turns. `LANDFALL_BENCH_MIB` is the RAM, `LANDFALL_BENCH_ROUNDS` how
+//! often everybody runs; both are small by default, for the test suite. Arguments name questions
+//! (all without any), `LANDFALL_BENCH_ONLY` a part of a contender's name, to profile it.
+
+mod alternate;
+#[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
+mod blocking;
+mod contender;
+#[allow(unsafe_code, reason = "streaming stores: docs/unsafe.md#receive-bench")]
+mod copy;
+#[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
+mod multishot;
+mod place;
+mod questions;
+#[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
+mod ring;
+mod run;
+#[allow(unsafe_code, reason = "a message header is zeroed: docs/unsafe.md#receive-bench")]
+mod scatter;
+#[allow(unsafe_code, reason = "socket options by number: docs/unsafe.md#receive-bench")]
+mod socket;
+mod stream;
+
+use std::env;
+
+use alternate::{Amount, alternate};
+
+fn main() {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let mib = number("LANDFALL_BENCH_MIB");
+    let rounds = number("LANDFALL_BENCH_ROUNDS").unwrap_or(1);
+    let amount = Amount {
+        ram_bytes: mib.unwrap_or(MIB_TINY) << 20,
+        rounds: usize::try_from(rounds).expect("few"),
+        hugepages: mib.is_some(),
+    };
+    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let only = env::var("LANDFALL_BENCH_ONLY").unwrap_or_default();
+    for (question, mut contenders) in questions::all() {
+        if wanted.is_empty() || wanted.iter().any(|word| word == question) {
+            contenders.retain(|one| one.name.contains(&only));
+            // Every channel needs room for a packet.
+            contenders.retain(|one| mib.is_some() || one.channels <= CHANNELS_TINY);
+            alternate(question, &contenders, amount);
+        }
+    }
+}
+
+/// Enough for two laps of one channel.
+const MIB_TINY: u64 = 16;
+const CHANNELS_TINY: usize = 8;
