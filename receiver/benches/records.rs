@@ -19,7 +19,7 @@ fn main() {
         let mut group = criterion.benchmark_group(suite);
         group.throughput(Throughput::Bytes(PLAIN_BYTES as u64));
         for record_bytes in [4096, 16384] {
-            let plain: Vec<u8> = (0..PLAIN_BYTES).map(|at| (at * 31 >> 3) as u8).collect();
+            let plain: Vec<u8> = (0..PLAIN_BYTES).map(|at| ((at * 31) >> 3) as u8).collect();
             let mut sealed = Vec::new();
             let mut sealing = protection();
             for piece in plain.chunks(record_bytes) {

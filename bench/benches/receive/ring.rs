@@ -60,11 +60,11 @@ impl Work {
         if self.setup.ring_fd {
             submitter.register_ring_fd().expect("a ring can be registered");
         }
-        for slot in 0..lanes.len() {
+        for (slot, lane) in lanes.iter().enumerate() {
             let aim = if self.join == Join::Fused { Kind::Pages } else { Kind::Header };
             match aim {
-                Kind::Pages => self.slots[slot].pages.aim(lanes[slot].ram, &[], true),
-                Kind::Header => self.slots[slot].header.aim(lanes[slot].ram, &[], true),
+                Kind::Pages => self.slots[slot].pages.aim(lane.ram, &[], true),
+                Kind::Header => self.slots[slot].header.aim(lane.ram, &[], true),
             }
             self.push(&mut queue, &fds, slot, aim, squeue::Flags::empty());
         }

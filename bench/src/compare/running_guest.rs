@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_receiver::listen::{Address, Listeners};
+use landfall_receiver::listen::{Address, FdSets, Listeners};
 use serde_json::json;
 
 use super::{
@@ -57,8 +57,8 @@ pub(super) fn record(
     let target: Target =
         destination.uri().parse().map_err(|error| format!("{}: {error}", destination.uri()))?;
     let address = Address::parse("tcp:127.0.0.1:0").map_err(|error| error.to_string())?;
-    let listeners =
-        Listeners::bind(&[address], &mut |_| None).map_err(|error| error.to_string())?;
+    let listeners = Listeners::bind(&[address], &mut |_| None, &FdSets::default())
+        .map_err(|error| error.to_string())?;
     let listening = listeners.inet_addresses();
     let listening = listening.first().ok_or("the recorder has no address")?;
     let stop = Stop::new();

@@ -13,11 +13,11 @@ pub(crate) fn compiled(kernel: &str) -> Vec<Contestant> {
     let of = |name, is_zero| Contestant { name, is_zero };
     match kernel {
         "sse2" => vec![
-            of("compiled, 128 B", |page| plain::<128>(page)),
-            of("compiled, 256 B", |page| plain::<256>(page)),
-            of("compiled, 512 B", |page| plain::<512>(page)),
-            of("compiled, 1 KiB", |page| plain::<1024>(page)),
-            of("compiled, 4 KiB", |page| plain::<4096>(page)),
+            of("compiled, 128 B", plain::<128>),
+            of("compiled, 256 B", plain::<256>),
+            of("compiled, 512 B", plain::<512>),
+            of("compiled, 1 KiB", plain::<1024>),
+            of("compiled, 4 KiB", plain::<4096>),
         ],
         "avx2" if is_x86_feature_detected!("avx2") => vec![
             of("compiled, 128 B", by_avx2::<128>),

@@ -290,7 +290,7 @@ fn feed(
     let (mut rest, mut passed, mut packets) = (sealed, 0, 0);
     let error = loop {
         match feed.run(&mut buffer, &mut channel, &memory.ram, tally, true, &mut || packets += 1) {
-            Ok(Fed::Receive { from }) => {
+            Ok(Fed::Receive { from, .. }) => {
                 assert!(BUFFER_BYTES - from >= RECORD_BYTES_MAX, "no room for a record");
                 if rest.is_empty() {
                     break feed.end(&channel, counters.wire_bytes.get()).err();
