@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::bitmap::Bitmap;
 use crate::region::Region;
+use crate::streaming;
 use crate::{Backend, BlockName, Span, ZeroKernel};
 
 /// One of the source's RAM blocks (QEMU `RAMBlock`), with the memory that receives it.
@@ -119,7 +120,17 @@ impl RamBlock {
         self.written.set_range(pages);
     }
 
-    /// Marks pages whose content or zero has arrived; says how many had not been marked yet.
+    /// As [`Self::lend`], for pages in any order: one atomic operation for neighbours in the
+    /// sequence that share a 64-page word.
+    ///
+    /// # Panics
+    /// If a page is outside the block: our own bug.
+    pub fn lend_each(&self, pages: impl Iterator<Item = u64>) {
+        self.written.set_each(pages);
+    }
+
+    /// Marks pages whose content or zero has arrived, and makes sure that whoever is told of
+    /// them sees what [`Self::write`] wrote; says how many had not been marked yet.
     /// Neighbours in the sequence that share a 64-page word cost one relaxed `fetch_or` together,
     /// so ascending pages are the cheap order.
     ///
@@ -127,6 +138,7 @@ impl RamBlock {
     /// If a page is outside the block: our own bug.
     #[inline]
     pub fn mark_received(&self, pages: impl Iterator<Item = u64>) -> u64 {
+        streaming::fence();
         self.received.set_each(pages)
     }
 
@@ -177,7 +189,8 @@ impl RamBlock {
         !self.written.get(page) || self.zero_kernel.is_zero(self.page_span(page))
     }
 
-    /// Copies bytes into the block. The pages have been lent.
+    /// Copies bytes into the block, past the caches where they are many. The pages have been
+    /// lent. Other threads see the bytes for sure once the pages are marked received.
     ///
     /// # Panics
     /// If not all of it is inside the block, or (debug builds) was not lent: our own bug.
@@ -240,7 +253,12 @@ impl RamBlock {
         self.span(offset, len).expect("pages of the block")
     }
 
-    fn page_span(&self, page: u64) -> Span<'_> {
+    /// The memory of a page.
+    ///
+    /// # Panics
+    /// If the page is outside the block: our own bug.
+    #[inline]
+    pub fn page_span(&self, page: u64) -> Span<'_> {
         self.run_span(page..page + 1)
     }
 

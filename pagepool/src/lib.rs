@@ -56,6 +56,8 @@ mod run_directory;
 mod seed;
 #[allow(unsafe_code, reason = "guest RAM is raw memory: docs/unsafe.md#span")]
 mod span;
+#[allow(unsafe_code, reason = "streaming stores take raw memory: docs/unsafe.md#streaming")]
+mod streaming;
 #[allow(unsafe_code, reason = "atomic words live in a lazily zero mapping: docs/unsafe.md#words")]
 mod words;
 mod zero;

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use crate::mapping::Mapping;
+use crate::streaming;
 
 /// `len` bytes of guest RAM that are mapped, readable and writable for as long as `'ram`.
 ///
@@ -46,17 +47,32 @@ impl<'ram> Span<'ram> {
         self.len
     }
 
-    /// Copies `from` to the whole span.
+    /// Copies `from` to the whole span, past the caches: nobody here reads pages soon.
     ///
     /// # Panics
     /// If the lengths differ: our own bug.
     pub(crate) fn copy_from(self, from: &[u8]) {
         assert_eq!(self.len, from.len(), "copy into guest RAM of another length");
-        // SAFETY: copy_nonoverlapping needs len readable bytes, len writable bytes, no overlap.
+        // SAFETY: copy needs len readable bytes, len writable bytes, no overlap.
         // - `from` is a slice of len bytes (assert).
         // - the span is mapped writable for len bytes (constructor).
         // - no reference ever points into guest RAM, so `from` cannot overlap it.
-        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), self.as_ptr(), self.len) }
+        unsafe { streaming::copy(from.as_ptr(), self.as_ptr(), self.len) }
+    }
+
+    /// Copies `from` to `at` of the span.
+    ///
+    /// # Panics
+    /// If it does not fit: our own bug.
+    #[inline]
+    pub fn patch(self, at: usize, from: &[u8]) {
+        assert!(at <= self.len && from.len() <= self.len - at, "a patch outside its page");
+        let to = self.as_ptr().wrapping_add(at);
+        // SAFETY: copy_nonoverlapping needs readable bytes, writable bytes, no overlap.
+        // - `from` is a slice of that many bytes.
+        // - at + from.len() <= len (assert), and the span is mapped writable (constructor).
+        // - no reference ever points into guest RAM, so `from` cannot overlap it.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
     }
 
     /// Copies the whole span to `to`.

@@ -192,6 +192,8 @@ impl Destination {
     ) -> Result<Self, String> {
         let mut arguments = ["receive", "defer", "--readers"].map(str::to_owned).to_vec();
         arguments.push(contender.readers.to_string());
+        // A QEMU is told; deriving the number would cost the 200 ms that it takes.
+        arguments.extend(["--multifd".to_owned(), contender.channels.to_string()]);
         match contender.memory {
             MemorySetup::Default => {}
             MemorySetup::Thp => arguments.extend(["--hugepages", "thp"].map(str::to_owned)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use landfall_receiver::{
     codec::PageInflate,
     error::{Family, RunError},
-    main_stream::{Certainty, End, Event, MainStream, Options, Step},
+    main_stream::{Certainty, End, Event, MainStream, Options, PageContent, Step},
     migration::{
         MainPages,
         answers::{Answer, acks_once, answer_to},
@@ -48,11 +48,8 @@ type Item<'a> = (usize, u64, Content<'a>);
 /// What a page on main holds.
 #[derive(Clone, Copy)]
 enum Content<'a> {
-    Full(&'a [u8]),
-    Zero,
-    /// As XBZRLE: only a changed byte makes it come here.
-    Patches(&'a [u8]),
-    /// As zlib: the same.
+    Plain(PageContent<'a>),
+    /// As zlib: only a changed byte makes it come here.
     Deflated(&'a [u8]),
 }
 
@@ -172,7 +169,7 @@ impl<'a> Walk<'a> {
             self.place(shared, block, offset, content)?;
         }
         if shared.scenario.quick {
-            self.take_pages(shared);
+            self.take_pages(shared)?;
         }
         if shared.is(Broken::ForgedTail) && self.sees_an_end() {
             return Ok(self.end(End::Complete));
@@ -197,11 +194,13 @@ impl<'a> Walk<'a> {
         }
         match event {
             Event::Page { block, offset, bytes } => {
-                self.page(shared, block, offset, Content::Full(bytes))?;
+                self.page(shared, block, offset, Content::Plain(PageContent::Full(bytes)))?;
             }
-            Event::Zero { block, offset } => self.page(shared, block, offset, Content::Zero)?,
+            Event::Zero { block, offset } => {
+                self.page(shared, block, offset, Content::Plain(PageContent::Zero))?;
+            }
             Event::Xbzrle { block, offset, encoded } => {
-                self.page(shared, block, offset, Content::Patches(encoded))?;
+                self.page(shared, block, offset, Content::Plain(PageContent::Xbzrle(encoded)))?;
             }
             Event::CompressedPage { block, offset, encoded } => {
                 self.page(shared, block, offset, Content::Deflated(encoded))?;
@@ -268,27 +267,24 @@ impl<'a> Walk<'a> {
             RunError::new(Family::Malformed, format!("main stream, ram: {error}")).into()
         };
         match content {
-            Content::Full(bytes) => self.pages.take(&placing, block, offset, Some(bytes)),
-            Content::Zero => self.pages.take(&placing, block, offset, None),
-            Content::Patches(encoded) => {
-                let patched = self.pages.patch(&placing, block, offset, encoded);
-                patched.map_err(|error| malformed(&error))?;
-            }
+            Content::Plain(content) => self.pages.take(&placing, block, offset, content),
             Content::Deflated(encoded) => {
                 let page = self.inflate.page(encoded, self.page.as_usize());
                 let page = page.map_err(|error| malformed(&error))?;
-                self.pages.take(&placing, block, offset, Some(page));
+                self.pages.take(&placing, block, offset, PageContent::Full(page))
             }
         }
-        Ok(())
+        .map_err(|error| malformed(&error))
     }
 
-    fn take_pages(&mut self, shared: &Shared<'_>) {
+    fn take_pages(&mut self, shared: &Shared<'_>) -> Result<(), Trouble> {
         let end = self.socket.expect("taken").taken;
         while let Some(page) = self.stream.next_page(&self.data[self.used..end]) {
-            self.pages.take(&shared.placing(), page.block, page.offset, page.bytes);
+            let content = Content::Plain(page.content);
+            self.place(shared, page.block, page.offset, content)?;
             self.used += page.consumed;
         }
+        Ok(())
     }
 
     fn mark_pages(&mut self, shared: &Shared<'_>) {

@@ -8,7 +8,9 @@ use super::memory::{BLOCKS, Memory, PAGE};
 use super::model::Model;
 use super::script::{Script, page_content};
 use crate::codec::PageInflate;
-use crate::main_stream::{Event, INPUT_BYTES_MAX, MainStream, NextPage, Options, Step};
+use crate::main_stream::{
+    Event, INPUT_BYTES_MAX, MainStream, NextPage, Options, PageContent, Step,
+};
 use crate::migration::{MainPages, Placing};
 use crate::stats::MainCounters;
 use crate::wire::fuzzing::Seed;
@@ -252,9 +254,12 @@ fn run(expected: &Expected, piece: &mut dyn FnMut() -> usize, quick: bool) -> Op
     let (mut from, mut to) = (0, 0);
     let error = loop {
         let input = &expected.stream[from..to];
-        if quick && let Some(NextPage { block, offset, bytes, consumed }) = stream.next_page(input)
-        {
-            pages.take(&placing, block, offset, bytes);
+        if quick && let Some(page) = stream.next_page(input) {
+            let NextPage { block, offset, content, consumed } = page;
+            if let Err(error) = pages.take(&placing, block, offset, content) {
+                assert_eq!(expected.refused_at, Some(from), "no page: {error}");
+                break Some(error.to_string());
+            }
             from += consumed;
             continue;
         }
@@ -275,23 +280,24 @@ fn run(expected: &Expected, piece: &mut dyn FnMut() -> usize, quick: bool) -> Op
             Ok(Step::Event { consumed, event }) => (consumed, event),
         };
         let placed = match event {
-            Event::Page { block, offset, bytes } => {
-                pages.take(&placing, block, offset, Some(bytes));
-                Ok(())
-            }
-            Event::Zero { block, offset } => {
-                pages.take(&placing, block, offset, None);
-                Ok(())
-            }
+            Event::Page { block, offset, bytes } => Ok((block, offset, PageContent::Full(bytes))),
+            Event::Zero { block, offset } => Ok((block, offset, PageContent::Zero)),
             Event::Xbzrle { block, offset, encoded } => {
-                pages.patch(&placing, block, offset, encoded).map_err(|error| error.to_string())
+                Ok((block, offset, PageContent::Xbzrle(encoded)))
             }
             Event::CompressedPage { block, offset, encoded } => inflate
                 .page(encoded, PAGE)
-                .map(|page| pages.take(&placing, block, offset, Some(page)))
+                .map(|page| (block, offset, PageContent::Full(page)))
                 .map_err(|error| error.to_string()),
-            _ => Ok(()),
+            _ => {
+                from += consumed;
+                continue;
+            }
         };
+        let placed = placed.and_then(|(block, offset, content)| {
+            let taken = pages.take(&placing, block, offset, content);
+            taken.map_err(|error| error.to_string())
+        });
         if let Err(error) = placed {
             assert_eq!(expected.refused_at, Some(from), "no page: {error}");
             break Some(error);

@@ -149,10 +149,26 @@ pub struct NextPage<'a> {
     pub block: usize,
     /// Offset in the block, in bytes; checked: the page lies inside.
     pub offset: u64,
-    /// Exactly one page, or `None` for a page that is zero now.
-    pub bytes: Option<&'a [u8]>,
+    /// What it holds now.
+    pub content: PageContent<'a>,
     /// How many bytes of the input it was.
     pub consumed: usize,
+}
+
+impl NextPage<'_> {
+    /// In the place of a page that has not come.
+    pub const NONE: Self = Self { block: 0, offset: 0, content: PageContent::Zero, consumed: 0 };
+}
+
+/// What a page holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageContent<'a> {
+    /// Exactly one page.
+    Full(&'a [u8]),
+    /// Zero.
+    Zero,
+    /// What it held, changed as these bytes say ([`crate::wire::xbzrle`]).
+    Xbzrle(&'a [u8]),
 }
 
 /// How sure [`Event::EndOfStream`] is.

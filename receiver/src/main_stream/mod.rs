@@ -40,7 +40,7 @@ mod tail;
 
 pub use device_state::{DeviceSection, DeviceState};
 pub use error::{Family, Place, StreamError, StreamFault};
-pub use event::{Certainty, End, Event, NextPage, Step};
+pub use event::{Certainty, End, Event, NextPage, PageContent, Step};
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ use crate::wire::vmdesc::run_state;
 use crate::wire::{
     BlockInfo, FileExtent, Footers, PageBytes, RamFlags, RamItem, SectionType, iterables::Walk,
 };
-use ram::Ram;
+use ram::{Ram, XBZRLE_ENCODING};
 use sections::Sections;
 use tail::Tail;
 
@@ -175,15 +175,15 @@ impl MainStream {
     /// The first thing wrong with the stream. The machine is of no use then.
     #[inline]
     pub fn step<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, StreamError> {
-        match self.next_page(input) {
-            Some(NextPage { block, offset, bytes: Some(bytes), consumed }) => {
-                Ok(Step::Event { consumed, event: Event::Page { block, offset, bytes } })
-            }
-            Some(NextPage { block, offset, bytes: None, consumed }) => {
-                Ok(Step::Event { consumed, event: Event::Zero { block, offset } })
-            }
-            None => self.step_otherwise(input),
-        }
+        let Some(NextPage { block, offset, content, consumed }) = self.next_page(input) else {
+            return self.step_otherwise(input);
+        };
+        let event = match content {
+            PageContent::Full(bytes) => Event::Page { block, offset, bytes },
+            PageContent::Zero => Event::Zero { block, offset },
+            PageContent::Xbzrle(encoded) => Event::Xbzrle { block, offset, encoded },
+        };
+        Ok(Step::Event { consumed, event })
     }
 
     /// The next item, if that is a page in the block of the item before it.
@@ -200,17 +200,26 @@ impl MainStream {
         if offset >= self.fast.limit {
             return None;
         }
-        let (bytes, consumed) = if flags == PAGE_CONTINUE {
-            let page_bytes = self.page.as_usize();
-            (Some(rest.get(..page_bytes)?), page_bytes.wrapping_add(8))
+        let page_bytes = self.page.as_usize();
+        let (content, consumed) = if flags == PAGE_CONTINUE {
+            (PageContent::Full(rest.get(..page_bytes)?), page_bytes.wrapping_add(8))
         } else if flags == ZERO_CONTINUE && rest.first() == Some(&0) {
             self.ram.count_zero_item();
-            (None, 9)
+            (PageContent::Zero, 9)
+        } else if flags == XBZRLE_CONTINUE {
+            let ([XBZRLE_ENCODING, high, low], rest) = rest.split_first_chunk()? else {
+                return None;
+            };
+            let bytes = usize::from(u16::from_be_bytes([*high, *low]));
+            if bytes > page_bytes {
+                return None;
+            }
+            (PageContent::Xbzrle(rest.get(..bytes)?), bytes.wrapping_add(11))
         } else {
             return None;
         };
         self.position = self.position.wrapping_add(wide(consumed));
-        Some(NextPage { block: self.fast.block, offset, bytes, consumed })
+        Some(NextPage { block: self.fast.block, offset, content, consumed })
     }
 
     #[inline(never)]
@@ -390,6 +399,7 @@ pub const GRACE_MS: u64 = 50;
 
 const PAGE_CONTINUE: RamFlags = RamFlags(RamFlags::PAGE.0 | RamFlags::CONTINUE.0);
 const ZERO_CONTINUE: RamFlags = RamFlags(RamFlags::ZERO.0 | RamFlags::CONTINUE.0);
+const XBZRLE_CONTINUE: RamFlags = RamFlags(RamFlags::XBZRLE.0 | RamFlags::CONTINUE.0);
 
 #[allow(clippy::as_conversions, reason = "widening, in a const")]
 const _: () = assert!(INPUT_BYTES_MAX > PageBytes::MAX as usize + 512);

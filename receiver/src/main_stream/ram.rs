@@ -308,7 +308,7 @@ fn number(count: usize) -> u64 {
 }
 
 /// `ENCODING_FLAG_XBZRLE`, the only one.
-const XBZRLE_ENCODING: u8 = 1;
+pub(super) const XBZRLE_ENCODING: u8 = 1;
 
 /// RAM blocks of one guest. Ordinary ones have about ten, and one more for
 /// each PCI device with a ROM or memory of its own.

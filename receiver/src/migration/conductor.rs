@@ -22,7 +22,7 @@ use super::silent_end::SilentEnd;
 use crate::clock::{NS_PER_MS, now_ns, seconds};
 use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
-use crate::main_stream::{Certainty, End, Event, MainStream, Options, Step};
+use crate::main_stream::{Certainty, End, Event, MainStream, NextPage, Options, PageContent, Step};
 use crate::mapped_ram::{FileReads, SavedFile};
 use crate::reader::{Reader, cpu_use};
 use crate::run::{Run, lock};
@@ -203,7 +203,7 @@ impl<'run> Walk<'run> {
     /// Takes what is there, then waits for more; breaks at the end.
     fn step(&mut self) -> Result<ControlFlow<()>, RunError> {
         loop {
-            self.take_pages();
+            self.take_pages()?;
             let input = self.input.bytes();
             let (consumed, event) = match self.stream.step(input)? {
                 Step::Need { at_boundary } => {
@@ -221,10 +221,12 @@ impl<'run> Walk<'run> {
             }
             match event {
                 Event::Page { block, offset, bytes } => {
-                    self.pages.take(&placing(self.run), block, offset, Some(bytes));
+                    let taken = PageContent::Full(bytes);
+                    take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
                 Event::Zero { block, offset } => {
-                    self.pages.take(&placing(self.run), block, offset, None);
+                    let taken = PageContent::Zero;
+                    take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
                 Event::Header { .. }
                 | Event::SectionStart { .. }
@@ -250,13 +252,15 @@ impl<'run> Walk<'run> {
                     continue;
                 }
                 Event::Xbzrle { block, offset, encoded } => {
-                    let patched = self.pages.patch(&placing(self.run), block, offset, encoded);
-                    patched.map_err(|error| malformed_page(&self.stream, &error))?;
+                    let taken = PageContent::Xbzrle(encoded);
+                    take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
                 Event::CompressedPage { block, offset, encoded } => {
                     let page = self.inflate.page(encoded, self.page.as_usize());
-                    let page = page.map_err(|error| malformed_page(&self.stream, &error))?;
-                    self.pages.take(&placing(self.run), block, offset, Some(page));
+                    let page =
+                        page.map_err(|error| malformed_page(self.stream.position(), &error))?;
+                    let taken = PageContent::Full(page);
+                    take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
                 Event::SectionEnd { section_type, .. } => {
                     if section_type == SectionType::END {
@@ -281,16 +285,26 @@ impl<'run> Walk<'run> {
 
     /// Takes the pages at the front of what is there: the quick way past
     /// [`MainStream::step`].
-    fn take_pages(&mut self) {
-        let mut used = 0;
-        let mut place = None;
-        let input = self.input.bytes();
-        while let Some(page) = self.stream.next_page(&input[used..]) {
-            let place = place.get_or_insert_with(|| placing(self.run));
-            self.pages.take(place, page.block, page.offset, page.bytes);
-            used += page.consumed;
+    fn take_pages(&mut self) -> Result<(), RunError> {
+        loop {
+            let input = self.input.bytes();
+            let mut next = self.stream.next_page(input);
+            if next.is_none() {
+                return Ok(());
+            }
+            let place = placing(self.run);
+            let mut batch = [NextPage::NONE; BATCH];
+            let (mut have, mut used) = (0, 0);
+            while let Some(page) = next {
+                batch[have] = page;
+                have += 1;
+                used += page.consumed;
+                next = if have < BATCH { self.stream.next_page(&input[used..]) } else { None };
+            }
+            let taken = self.pages.take_batch(&place, &batch[..have]);
+            taken.map_err(|error| malformed_page(self.stream.position(), &error))?;
+            self.input.consume(used);
         }
-        self.input.consume(used);
     }
 
     fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
@@ -479,8 +493,20 @@ fn mark_pages(run: &Run, pages: &mut MainPages) {
     }
 }
 
-fn malformed_page(stream: &MainStream, error: &dyn std::error::Error) -> RunError {
-    let at = stream.position();
+/// A page on its own, where no quick way led.
+fn take_page(
+    stream: &MainStream,
+    run: &Run,
+    pages: &mut MainPages,
+    block: usize,
+    offset: u64,
+    content: PageContent<'_>,
+) -> Result<(), RunError> {
+    let taken = pages.take(&placing(run), block, offset, content);
+    taken.map_err(|error| malformed_page(stream.position(), &error))
+}
+
+fn malformed_page(at: u64, error: &dyn std::error::Error) -> RunError {
     RunError::new(Family::Malformed, format!("main stream, before byte {at}, ram: {error}"))
 }
 
@@ -510,3 +536,6 @@ const GRACE_NS: u64 = 50 * NS_PER_MS;
 const GRACE_POLL_MS: u16 = 5;
 /// Rounds that are kept for the report; later ones are only in the sums.
 const ROUNDS_MAX: usize = 10_000;
+
+/// Pages that are placed together by the quick way: a packet's worth.
+const BATCH: usize = 128;

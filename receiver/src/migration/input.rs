@@ -2,14 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::unistd::{self, Whence, lseek};
 
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
+use crate::low_water::{LowWater, PATIENCE_NS};
 use crate::main_stream::INPUT_BYTES_MAX;
 use crate::stats::MainCounters;
 use crate::tls::RECORD_BYTES_MAX;
@@ -23,6 +25,9 @@ pub(super) struct Input {
     end: usize,
     /// The last read emptied the socket: ask poll(2) before the next.
     drained: bool,
+    /// The last read brought much: more is probably on its way.
+    flowing: bool,
+    low_water: LowWater,
     tls: Option<Ciphertext>,
 }
 
@@ -44,7 +49,9 @@ impl Input {
         let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         buffer[..first.len()].copy_from_slice(first);
         let tls = tls.map(Ciphertext::new);
-        Self { fd, buffer, start: 0, end: first.len(), drained: false, tls }
+        let low_water = LowWater::of(&fd);
+        let end = first.len();
+        Self { fd, buffer, start: 0, end, drained: false, flowing: false, low_water, tls }
     }
 
     /// The socket, pipe or file.
@@ -93,15 +100,24 @@ impl Input {
                 return Ok(filled);
             }
             self.drained = false;
+            // Much at once where much is likely, but that is not waited for long.
+            let is_patient = self.flowing && self.low_water.is_minded();
+            self.flowing = false;
+            self.low_water.set(&self.fd, if is_patient { HOPED_BYTES } else { 1 });
+            let most = match is_patient {
+                true => Duration::from_nanos(PATIENCE_NS),
+                false => Duration::from_millis(timeout_ms.into()),
+            };
             let wake_fd = wake.fd();
             let mut fds = [
                 PollFd::new(self.fd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(wake_fd.as_fd(), PollFlags::POLLIN),
             ];
             let before_ns = now_ns();
-            let ready = poll(&mut fds, PollTimeout::from(timeout_ms));
+            let ready = ppoll(&mut fds, Some(most.into()), None);
             counters.socket_wait_ns.add(now_ns() - before_ns);
             match ready {
+                Ok(0) if is_patient => {}
                 Ok(0) | Err(Errno::EINTR) => return Ok(Filled::Nothing),
                 Ok(_) if fds[1].any() == Some(true) => {
                     wake.clear();
@@ -138,6 +154,7 @@ impl Input {
                 Ok(bytes) => {
                     counters.wire_bytes.add(bytes as u64);
                     counters.last_activity_ns.set(now_ns());
+                    self.flowing = bytes as u64 >= FLOWING_BYTES;
                     if self.tls.is_none() {
                         self.drained = bytes < room;
                         self.end += bytes;
@@ -197,6 +214,12 @@ fn misbehaved(counters: &MainCounters, what: &str) -> RunError {
 /// One read's worth: large enough to make reads rare, small enough to stay in
 /// the L2 cache between the kernel's copy and ours.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A read of so much was one of many.
+const FLOWING_BYTES: u64 = 64 * 1024;
+
+/// What is waited for behind it: several reads' worth, since waking costs the source too.
+const HOPED_BYTES: u64 = 512 * 1024;
 
 const _: () = assert!(BUFFER_BYTES >= 2 * INPUT_BYTES_MAX);
 const _: () = assert!(BUFFER_BYTES >= INPUT_BYTES_MAX + RECORD_BYTES_MAX);

@@ -1,7 +1,8 @@
 //! Pages that come on the main stream: placed one by one, counted in batches.
 
-use landfall_pagepool::{RamBlocks, ZeroOutcome};
+use landfall_pagepool::{RamBlocks, Span, ZeroOutcome};
 
+use crate::main_stream::{NextPage, PageContent};
 use crate::stats::{BlockCounters, MainCounters};
 use crate::wire::WireError;
 use crate::wire::xbzrle::Patches;
@@ -37,55 +38,87 @@ impl MainPages {
         Self { block: 0, pages, zero: 0, zero_written: 0, zero_sent_full: 0, page_shift, keep }
     }
 
-    /// Puts a page into its place: its `bytes`, or zero.
-    #[inline]
-    pub fn take(&mut self, placing: &Placing<'_>, block: usize, offset: u64, bytes: Option<&[u8]>) {
-        self.make_room(placing, block);
-        let page = offset >> self.page_shift;
-        let memory = &placing.ram[block];
-        match bytes {
-            Some(bytes) if self.keep => {
-                memory.lend(page..page + 1);
-                memory.write(offset, bytes);
-                self.zero_sent_full += u64::from(memory.is_zero(page));
-            }
-            Some(_) => {}
-            None => {
-                let outcome = memory.announce_zero(page);
-                self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
-                self.zero += 1;
-            }
-        }
-        self.block = block;
-        self.pages.push(page);
-    }
-
-    /// Changes a page as an XBZRLE record says, in its place: only the changed
-    /// bytes are copied.
+    /// Takes pages of one block in their order, as [`MainPages::take`] one by one would.
     ///
     /// # Errors
-    /// The record is no XBZRLE of one page. What stood before the wrong run may
-    /// have been written.
-    pub fn patch(
+    /// As [`MainPages::take`].
+    pub fn take_batch(
+        &mut self,
+        placing: &Placing<'_>,
+        batch: &[NextPage<'_>],
+    ) -> Result<(), WireError> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let memory = &placing.ram[first.block];
+        // All at once: an atomic operation waits for the streaming stores before it.
+        let written = batch.iter().filter(|page| page.content != PageContent::Zero);
+        memory.lend_each(written.map(|page| page.offset >> self.page_shift));
+        for page in batch {
+            self.make_room(placing, page.block);
+            self.put(placing, page.block, page.offset, page.content)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a page into its place, or changes it there: of XBZRLE only the changed bytes
+    /// are copied.
+    ///
+    /// # Errors
+    /// The content is no XBZRLE of one page. What stood before the wrong run may have been
+    /// written.
+    pub fn take(
         &mut self,
         placing: &Placing<'_>,
         block: usize,
         offset: u64,
-        encoded: &[u8],
+        content: PageContent<'_>,
     ) -> Result<(), WireError> {
         self.make_room(placing, block);
+        if content != PageContent::Zero {
+            let page = offset >> self.page_shift;
+            placing.ram[block].lend(page..page + 1);
+        }
+        self.put(placing, block, offset, content)
+    }
+
+    /// The page has been lent if it is not zero, and there is room to note it.
+    #[inline]
+    fn put(
+        &mut self,
+        placing: &Placing<'_>,
+        block: usize,
+        offset: u64,
+        content: PageContent<'_>,
+    ) -> Result<(), WireError> {
         let page = offset >> self.page_shift;
         let memory = &placing.ram[block];
-        memory.lend(page..page + 1);
+        match content {
+            PageContent::Full(bytes) if self.keep => {
+                memory.write(offset, bytes);
+                self.zero_sent_full += u64::from(memory.is_zero(page));
+            }
+            PageContent::Full(_) => {}
+            PageContent::Zero => {
+                let outcome = memory.announce_zero(page);
+                self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
+                self.zero += 1;
+            }
+            PageContent::Xbzrle(encoded) => {
+                self.patch(memory.page_span(page), encoded)?;
+                placing.main.xbzrle.add(1);
+            }
+        }
+        self.block = block;
+        self.pages.push(page);
+        Ok(())
+    }
+
+    fn patch(&self, memory: Span<'_>, encoded: &[u8]) -> Result<(), WireError> {
         for patch in Patches::new(encoded, 1 << self.page_shift) {
             let patch = patch?;
             if self.keep {
-                memory.write(offset + patch.at as u64, patch.bytes);
+                memory.patch(patch.at, patch.bytes);
             }
         }
-        placing.main.xbzrle.add(1);
-        self.block = block;
-        self.pages.push(page);
         Ok(())
     }
 

@@ -7,7 +7,6 @@
 
 pub(crate) mod completion;
 mod features;
-mod low_water;
 mod patience;
 
 use std::io;
@@ -24,9 +23,9 @@ pub use features::RingFeatures;
 use crate::channel::HEADER_BYTES_MAX;
 use crate::clock::now_ns;
 use crate::error::RunError;
+use crate::low_water::LowWater;
 use crate::place::Run;
 use crate::wire::COMPRESSED_BYTES_MAX;
-use low_water::LowWater;
 use patience::Patience;
 
 /// A ring with its channels' sockets.

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use crate::low_water::PATIENCE_NS;
+
 /// The slots that wait for a whole packet, the longest first.
 pub(super) struct Patience {
     waits: VecDeque<Wait>,
@@ -58,10 +60,6 @@ impl Patience {
         Some((wait.slot, wait.number))
     }
 }
-
-/// A packet of 512 KiB takes this long at 8 Gbit/s a channel; a source's sync point may
-/// be seen so much later.
-const PATIENCE_NS: u64 = 500_000;
 
 /// A slot has one wait that is on, and others before it that ended early.
 const ENTRIES_PER_SLOT: usize = 8;

@@ -18,74 +18,118 @@ pub struct Patch<'a> {
 /// Every piece lies inside the page. After an error there is nothing more.
 #[derive(Clone, Debug)]
 pub struct Patches<'a> {
-    reader: Reader<'a>,
+    encoded: &'a [u8],
+    rest: &'a [u8],
     page_bytes: usize,
     at: usize,
-    first: bool,
 }
 
 impl<'a> Patches<'a> {
     /// The pieces of `encoded`, for a page of `page_bytes`.
+    #[inline]
     pub fn new(encoded: &'a [u8], page_bytes: usize) -> Self {
-        Self { reader: Reader::new(encoded), page_bytes, at: 0, first: true }
+        Self { encoded, rest: encoded, page_bytes, at: 0 }
     }
 
-    fn patch(&mut self) -> Result<Patch<'a>, WireError> {
-        let unchanged_at = self.reader.at();
-        let unchanged = self.length("xbzrle unchanged run")?;
-        if unchanged == 0 && !self.first {
-            return Err(self.empty_run("xbzrle unchanged run", unchanged_at));
+    fn is_first(&self) -> bool {
+        self.rest.len() == self.encoded.len()
+    }
+
+    /// The next piece; `None` if it is wrong.
+    #[inline]
+    fn piece(&mut self) -> Option<Patch<'a>> {
+        let (unchanged, rest) = length(self.rest)?;
+        let (changed, rest) = length(rest)?;
+        // Lengths have 14 bits, and `at` is inside the page.
+        let at = self.at.wrapping_add(unchanged);
+        let end = at.wrapping_add(changed);
+        if changed == 0 || end > self.page_bytes || (unchanged == 0 && !self.is_first()) {
+            return None;
         }
-        self.first = false;
-        let changed_at = self.reader.at();
-        let changed = self.length("xbzrle changed run")?;
+        let (bytes, rest) = rest.split_at_checked(changed)?;
+        (self.rest, self.at) = (rest, end);
+        Some(Patch { at, bytes })
+    }
+
+    /// What is wrong with the next piece.
+    #[cold]
+    fn wrong(&self) -> WireError {
+        let mut reader = Reader::new(self.encoded);
+        let taken = self.encoded.len().saturating_sub(self.rest.len());
+        let found = reader.bytes("xbzrle", taken).and_then(|_| self.judge(&mut reader));
+        found.err().unwrap_or_else(|| empty_run(&reader, "xbzrle changed run", reader.at()))
+    }
+
+    /// The rules of [`Patches::piece`] once more, each with its words.
+    fn judge(&self, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        let unchanged_at = reader.at();
+        let unchanged = judged_length(reader, "xbzrle unchanged run")?;
+        if unchanged == 0 && !self.is_first() {
+            return Err(empty_run(reader, "xbzrle unchanged run", unchanged_at));
+        }
+        let changed_at = reader.at();
+        let changed = judged_length(reader, "xbzrle changed run")?;
         if changed == 0 {
-            return Err(self.empty_run("xbzrle changed run", changed_at));
+            return Err(empty_run(reader, "xbzrle changed run", changed_at));
         }
-        let at = self.at.saturating_add(unchanged);
-        let end = at.saturating_add(changed);
+        let end = self.at.saturating_add(unchanged).saturating_add(changed);
         if end > self.page_bytes {
             let count = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
             let fault = WireFault::OverLimit { found: count(end), limit: count(self.page_bytes) };
-            return Err(self.reader.fault_at("xbzrle changed run", changed_at, fault));
+            return Err(reader.fault_at("xbzrle changed run", changed_at, fault));
         }
-        let bytes = self.reader.bytes("xbzrle changed bytes", changed)?;
-        self.at = end;
-        Ok(Patch { at, bytes })
+        reader.bytes("xbzrle changed bytes", changed).map(drop)
     }
+}
 
-    /// `uleb128` of at most two bytes (`util/cutils.c`, `uleb128_decode_small`).
-    fn length(&mut self, field: &'static str) -> Result<usize, WireError> {
-        let at = self.reader.at();
-        let low = self.reader.byte(field)?;
-        if low & MORE == 0 {
-            return Ok(usize::from(low));
+/// `uleb128` of at most two bytes (`util/cutils.c`, `uleb128_decode_small`), and what
+/// stands behind it.
+#[inline]
+fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    match bytes {
+        [low, rest @ ..] if low & MORE == 0 => Some((usize::from(*low), rest)),
+        [low, high, rest @ ..] if high & MORE == 0 => {
+            Some((usize::from(low & !MORE) | usize::from(*high) << LOW_BITS, rest))
         }
-        let high = self.reader.byte(field)?;
-        if high & MORE != 0 {
-            let fault = WireFault::Unknown { found: u64::from(high) };
-            return Err(self.reader.fault_at(field, at, fault));
-        }
-        Ok(usize::from(low & !MORE) | usize::from(high) << LOW_BITS)
+        _ => None,
     }
+}
 
-    fn empty_run(&self, field: &'static str, at: usize) -> WireError {
-        self.reader.fault_at(field, at, WireFault::UnderLimit { found: 0, limit: 1 })
+/// As [`length`], with words for what is wrong.
+fn judged_length(reader: &mut Reader<'_>, field: &'static str) -> Result<usize, WireError> {
+    let at = reader.at();
+    let low = reader.byte(field)?;
+    if low & MORE == 0 {
+        return Ok(usize::from(low));
     }
+    let high = reader.byte(field)?;
+    if high & MORE != 0 {
+        let fault = WireFault::Unknown { found: u64::from(high) };
+        return Err(reader.fault_at(field, at, fault));
+    }
+    Ok(usize::from(low & !MORE) | usize::from(high) << LOW_BITS)
+}
+
+fn empty_run(reader: &Reader<'_>, field: &'static str, at: usize) -> WireError {
+    reader.fault_at(field, at, WireFault::UnderLimit { found: 0, limit: 1 })
 }
 
 impl<'a> Iterator for Patches<'a> {
     type Item = Result<Patch<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.reader.rest().is_empty() {
+        if self.rest.is_empty() {
             return None;
         }
-        let patch = self.patch();
-        if patch.is_err() {
-            self.reader = Reader::new(&[]);
-        }
-        Some(patch)
+        Some(match self.piece() {
+            Some(patch) => Ok(patch),
+            None => {
+                let wrong = self.wrong();
+                self.rest = &[];
+                Err(wrong)
+            }
+        })
     }
 }
 

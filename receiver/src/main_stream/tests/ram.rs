@@ -72,10 +72,10 @@ fn next_page_takes_pages_in_a_row_and_leaves_all_else_to_step() {
         assert_eq!(stream.next_page(&input[..cut]), None);
     }
     let page = stream.next_page(input).unwrap();
-    assert_eq!((page.block, page.offset, page.bytes), (0, 0x1000, Some(&[2; 4096][..])));
+    assert_eq!((page.block, page.offset, page.content), (0, 0x1000, PageContent::Full(&[2; 4096])));
     input = &input[page.consumed..];
     let zero = stream.next_page(input).unwrap();
-    assert_eq!((zero.block, zero.offset, zero.bytes), (0, 0x3000, None));
+    assert_eq!((zero.block, zero.offset, zero.content), (0, 0x3000, PageContent::Zero));
     input = &input[zero.consumed..];
     assert_eq!(stream.next_page(input), None, "past its block");
     assert!(stream.step(input).is_err());

@@ -12,27 +12,27 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 
 /// A socket's low-water mark as it was set last.
-pub(super) struct LowWater {
+pub(crate) struct LowWater {
     /// `None`: no TCP socket; others wake for each piece whatever the mark is.
     bytes: Option<i32>,
 }
 
 impl LowWater {
     /// The mark of a socket that nobody has set one for.
-    pub(super) fn of(socket: &OwnedFd) -> Self {
+    pub(crate) fn of(socket: &OwnedFd) -> Self {
         // Only TCP knows it.
         let is_tcp = nix::sys::socket::getsockopt(socket, sockopt::TcpMaxSeg).is_ok();
         Self { bytes: is_tcp.then_some(1) }
     }
 
     /// True if the kernel minds the mark.
-    pub(super) fn is_minded(&self) -> bool {
+    pub(crate) fn is_minded(&self) -> bool {
         self.bytes.is_some()
     }
 
     /// From now on `bytes` must be there. They must all be on their way: nobody is
     /// woken for fewer.
-    pub(super) fn set(&mut self, socket: &OwnedFd, bytes: u64) {
+    pub(crate) fn set(&mut self, socket: &OwnedFd, bytes: u64) {
         let wanted = i32::try_from(bytes).unwrap_or(i32::MAX).max(1);
         if self.bytes.is_some_and(|now| now != wanted) {
             // A socket that refuses it wakes too often, which is no error.
@@ -41,6 +41,10 @@ impl LowWater {
         }
     }
 }
+
+/// How long a mark stays above what surely comes: a packet of 512 KiB takes this long at
+/// 8 Gbit/s. A source's sync point may be seen so much later.
+pub(crate) const PATIENCE_NS: u64 = 500_000;
 
 sockopt_impl!(
     /// `SO_RCVLOWAT`, which nix has no name for.
