@@ -39,6 +39,7 @@ fn main() {
                 assert_eq!(runs.iter().map(|run| run.bytes).sum::<u64>(), PAGES * PAGE);
             });
         });
+        place::merge(header.normal_offsets(), PAGE, &mut runs);
         let placed =
             runs.iter().flat_map(|run| (run.offset..run.offset + run.bytes).step_by(PAGE as usize));
         assert!(placed.eq(offsets), "the runs are the pages in the packet's order");

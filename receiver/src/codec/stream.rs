@@ -84,4 +84,4 @@ fn advance(
 const SHORT_BYTES: usize = 32 * 1024;
 
 /// Bytes of a detour: they stay in the level 2 cache.
-pub(super) const DETOUR_BYTES: usize = 64 * 1024;
+pub(super) const DETOUR_BYTES: usize = 128 * 1024;
