@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use crate::contender::{Contender, Counts, Design, Source};
 use crate::place::Lane;
 use crate::stream::{HEADER_BYTES, Stream};
-use crate::{blocking, copy, multishot, ring, socket};
+use crate::{blocking, copy, low_water, multishot, ring, socket};
 
 /// What one run took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,6 +123,7 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
 fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Counts {
     match contender.design {
         Design::Ring(join) => return ring::receive(lanes, join, contender.ring),
+        Design::LowWater(patience) => return low_water::receive(lanes, patience, contender.ring),
         Design::Multishot(count, bytes, how) => {
             return multishot::receive(lanes, (count, bytes), how, contender.ring);
         }
@@ -136,7 +137,9 @@ fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Co
         }
         Design::Blocking { fused } => blocking::receive(lane, fused),
         Design::Copied(bytes, how) => copy::receive(lane, bytes, how),
-        Design::Ring(_) | Design::Multishot(..) => unreachable!("returned above"),
+        Design::Ring(_) | Design::LowWater(_) | Design::Multishot(..) => {
+            unreachable!("returned above")
+        }
     }
 }
 
@@ -167,6 +170,15 @@ fn send(mut socket: &TcpStream, stream: &Stream, file: &OwnedFd, source: Source)
     for _ in 0..stream.laps() {
         match source {
             Source::Written => socket.write_all(stream.lap())?,
+            Source::Worked(work) => {
+                for packet in stream.packet_bytes() {
+                    let until = Instant::now() + work;
+                    while Instant::now() < until {
+                        std::hint::spin_loop();
+                    }
+                    socket.write_all(packet)?;
+                }
+            }
             Source::Referred => {
                 let mut at = 0;
                 while at < stream.lap().len() as i64 {
@@ -177,7 +189,7 @@ fn send(mut socket: &TcpStream, stream: &Stream, file: &OwnedFd, source: Source)
         }
     }
     socket.write_all(&Stream::end())?;
-    // Fewer bytes than SO_RCVLOWAT wake nobody, unless the end of the connection is behind them.
+    // The end of the connection wakes whoever waits for more.
     socket.shutdown(Shutdown::Write)
 }
 
