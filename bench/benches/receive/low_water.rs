@@ -93,14 +93,14 @@ impl Work {
     }
 
     /// Pages that a header has announced are waited for together. A header that nobody announced
-    /// is not, but with patience.
+    /// is not, but with patience, and not once its first bytes are there.
     fn arm(&mut self, ring: &mut IoUring, lane: &Lane<'_>, at: usize) {
         let slot = &mut self.slots[at];
         let missing = slot.scatter.missing();
         let pages = missing.saturating_sub(HEADER_BYTES);
         let mut mark = pages.max(1);
         if let Some(patience) = self.patience
-            && pages == 0
+            && missing == HEADER_BYTES
             && slot.hoped > 0
         {
             slot.until = Some(Instant::now() + patience);

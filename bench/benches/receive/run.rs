@@ -11,6 +11,7 @@ use std::time::Instant;
 use landfall_pagepool::RamBlock;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 use nix::time::{ClockId, clock_gettime};
@@ -36,6 +37,8 @@ pub(crate) struct Cost {
     pub(crate) wall_s: f64,
     /// Of all threads.
     pub(crate) counts: Counts,
+    /// How often a receiving thread slept.
+    pub(crate) sleeps: u64,
     /// Packets.
     pub(crate) packets: u64,
 }
@@ -81,12 +84,13 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
                         })
                         .collect();
                     start.wait();
+                    let slept = sleeps();
                     let before = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID);
                     let counts = receive(contender, &mut lanes, stream);
                     let used = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID) - before;
                     let all = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID);
                     let packets: usize = lanes.iter().map(Lane::packets).sum();
-                    (counts, used, all, packets)
+                    (counts, used, all, packets, sleeps() - slept)
                 };
                 thread::Builder::new()
                     .name("receiving".to_owned())
@@ -98,10 +102,11 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
         start.wait();
         let began = Instant::now();
         for receiver in receivers {
-            let (counts, used, all, packets) = receiver.join().expect("received");
+            let (counts, used, all, packets, sleeps) = receiver.join().expect("received");
             cost.cpu_s += used as f64 / 1e9;
             receiver_ns += all;
             cost.packets += packets as u64;
+            cost.sleeps += sleeps;
             cost.counts.calls += counts.calls;
             cost.counts.completions += counts.completions;
             cost.counts.short += counts.short;
@@ -213,6 +218,12 @@ impl Before {
         let own = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID) - self.thread_ns;
         process.saturating_sub(own + known_ns) as f64 / 1e9
     }
+}
+
+/// How often this thread gave up its CPU to wait.
+fn sleeps() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread");
+    usage.voluntary_context_switches().cast_unsigned()
 }
 
 fn cpu_ns(clock: ClockId) -> u64 {
