@@ -14,6 +14,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Contender>)> {
         ("joins-mixed", joins(Order::Mixed, Source::Written)),
         ("marks", marks(Order::Runs(128), Source::Written)),
         ("marks-worked", marks(Order::Runs(128), WORKED)),
+        ("marks-mixed", marks(Order::Mixed, Source::Written)),
         ("marks-mixed-worked", marks(Order::Mixed, WORKED)),
         ("runs", runs(Source::Written)),
         ("runs-fast-source", runs(Source::Referred)),
