@@ -21,6 +21,9 @@ pub(crate) struct Amount {
 
 /// Runs everybody in turn and prints a table; ratios are to the first.
 pub(crate) fn alternate(question: &str, contenders: &[Contender], amount: Amount) {
+    if contenders.is_empty() {
+        return;
+    }
     let Amount { ram_bytes, rounds, hugepages } = amount;
     let pages = |huge| if huge { Hugepages::Huge2M } else { Hugepages::Off };
     let huge =
@@ -40,8 +43,8 @@ pub(crate) fn alternate(question: &str, contenders: &[Contender], amount: Amount
     }
     println!("\n{question}: {} MiB, {rounds} rounds", ram_bytes >> 20);
     println!(
-        "{:40} {:>8} {:>7} {:>7} {:>6} {:>6} {:>6} {:>6}  ratio",
-        "", "CPU s/GiB", "threads", "source", "GiB/s", "calls", "compl", "short"
+        "{:40} {:>8} {:>7} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6}  ratio",
+        "", "CPU s/GiB", "threads", "source", "GiB/s", "sleeps", "calls", "compl", "short"
     );
     for (contender, own) in contenders.iter().zip(&costs) {
         let middle = |figure: &dyn Fn(&Cost) -> f64| median(own.iter().map(figure));
@@ -50,12 +53,13 @@ pub(crate) fn alternate(question: &str, contenders: &[Contender], amount: Amount
         };
         let ratio = Ratio::of(own.iter().map(used), costs[0].iter().map(used));
         println!(
-            "{:40} {:8.4} {:7.4} {:7.4} {:6.2} {:6.2} {:6.2} {:6.2}  {ratio}",
+            "{:40} {:8.4} {:7.4} {:7.4} {:6.2} {:6.2} {:6.2} {:6.2} {:6.2}  {ratio}",
             contender.name,
             middle(&used),
             middle(&|cost| cost.ring_threads_s / cost.gib),
             middle(&|cost| cost.source_s / cost.gib),
             middle(&|cost| cost.gib / cost.wall_s),
+            per_packet(|cost| cost.sleeps),
             per_packet(|cost| cost.counts.calls),
             per_packet(|cost| cost.counts.completions),
             per_packet(|cost| cost.counts.short),

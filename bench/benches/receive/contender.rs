@@ -1,5 +1,7 @@
 //! What is compared: a way to receive, with everything that it depends on.
 
+use std::time::Duration;
+
 use io_uring::IoUring;
 
 use crate::copy::Copy;
@@ -47,6 +49,9 @@ pub(crate) enum Design {
     },
     /// A ring.
     Ring(Join),
+    /// A ring with low-water marks: of the pages that are missing, and for so long of a whole
+    /// packet.
+    LowWater(Option<Duration>),
     /// A blocking read of at most so many bytes, and a copy.
     Copied(usize, Copy),
     /// Multishot receives into so many buffers of so many bytes, and a copy.
@@ -121,8 +126,6 @@ impl RingSetup {
 pub(crate) struct SocketSetup {
     /// `SO_RCVBUFFORCE`, as the option counts.
     pub(crate) receive_buffer: Option<usize>,
-    /// `SO_RCVLOWAT`, bytes.
-    pub(crate) low_water: Option<i32>,
     /// `SO_BUSY_POLL`, µs.
     pub(crate) busy_poll: Option<i32>,
     /// `TCP_CONGESTION` of the sender: `cubic`, which does not pace, in place of the system's own.
@@ -131,7 +134,7 @@ pub(crate) struct SocketSetup {
 
 /// Nothing set.
 pub(crate) const SOCKET: SocketSetup =
-    SocketSetup { receive_buffer: None, low_water: None, busy_poll: None, cubic: false };
+    SocketSetup { receive_buffer: None, busy_poll: None, cubic: false };
 
 /// How bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +143,9 @@ pub(crate) enum Source {
     Written,
     /// `sendfile`: the kernel refers to them, which takes the sender a third of the CPU time.
     Referred,
+    /// `write` of a packet at a time, with so much work of the sender's CPU before each, as looking
+    /// for zero pages is.
+    Worked(Duration),
 }
 
 /// What a receiving thread counted.

@@ -12,6 +12,8 @@ mod contender;
 #[allow(unsafe_code, reason = "streaming stores: docs/unsafe.md#receive-bench")]
 mod copy;
 #[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
+mod low_water;
+#[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
 mod multishot;
 mod place;
 mod questions;

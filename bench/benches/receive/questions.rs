@@ -1,5 +1,7 @@
 //! The questions, each a list of contenders; the first is what the others are held against.
 
+use std::time::Duration;
+
 use crate::contender::{Contender, Design, Join, RING, RingSetup, SOCKET, SocketSetup, Source};
 use crate::copy::Copy;
 use crate::stream::Order;
@@ -10,13 +12,19 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Contender>)> {
         ("joins", joins(Order::Runs(128), Source::Written)),
         ("joins-fast-source", joins(Order::Runs(128), Source::Referred)),
         ("joins-mixed", joins(Order::Mixed, Source::Written)),
+        ("marks", marks(Order::Runs(128), Source::Written)),
+        ("marks-worked", marks(Order::Runs(128), WORKED)),
+        ("marks-mixed", marks(Order::Mixed, Source::Written)),
+        ("marks-mixed-worked", marks(Order::Mixed, WORKED)),
         ("runs", runs(Source::Written)),
         ("runs-fast-source", runs(Source::Referred)),
         ("copies", copies()),
         ("walks", walks()),
         ("ring-flags", ring_flags()),
         ("socket-options", socket_options()),
-        ("channels", channels()),
+        ("channels-8", channels(8)),
+        ("channels-64", channels(64)),
+        ("channels-255", channels(255)),
     ]
 }
 
@@ -134,60 +142,52 @@ fn ring_flags() -> Vec<Contender> {
     ]
 }
 
-/// Options of the socket, with fused receives.
-fn socket_options() -> Vec<Contender> {
-    let one =
-        |name, socket| Contender { name, socket, design: Design::Ring(Join::Fused), ..LINKED };
-    let buffer = |bytes| SocketSetup { receive_buffer: Some(bytes), ..SOCKET };
-    let low_water = |bytes| SocketSetup { low_water: Some(bytes), ..SOCKET };
+/// Low-water marks against receives that wait for all (`MSG_WAITALL`), and reads as they come.
+fn marks(order: Order, source: Source) -> Vec<Contender> {
+    let one = |name, design| Contender { name, design, order, source, ..LINKED };
     vec![
-        one("as they are", SOCKET),
-        one("buffer 512 KiB", buffer(256 << 10)),
-        one("buffer 1 MiB", buffer(512 << 10)),
-        one("buffer 2 MiB", buffer(1 << 20)),
-        one("buffer 4 MiB", buffer(2 << 20)),
-        one("buffer 16 MiB", buffer(8 << 20)),
-        one("low water 1344 B", low_water(1344)),
-        one("low water 64 KiB", low_water(64 << 10)),
-        one("low water 256 KiB", low_water(256 << 10)),
-        one("low water 512 KiB", low_water(512 << 10)),
+        one("linked", Design::Ring(Join::Linked)),
+        one("fused", Design::Ring(Join::Fused)),
+        one("mark of the pages", Design::LowWater(None)),
+        one("mark of the pages, patience", PATIENT),
+        one("blocking", Design::Blocking { fused: false }),
+        one("streamed from 128 KiB", Design::Copied(128 << 10, Copy::Streaming)),
+        one("bare", Design::Bare),
+    ]
+}
+
+/// Options of the socket, with marks as the receiver sets them. A fixed `SO_RCVLOWAT` is not among
+/// them: nobody is woken for the end of a packet that is shorter than the mark.
+fn socket_options() -> Vec<Contender> {
+    let one = |name, socket| Contender { name, socket, design: PATIENT, ..LINKED };
+    let buffer = |bytes| SocketSetup { receive_buffer: Some(bytes), ..SOCKET };
+    vec![
+        one("the system's own", SOCKET),
+        one("buffer 256 KiB", buffer(256 << 10)),
+        one("buffer 1 MiB", buffer(1 << 20)),
+        one("buffer 4 MiB", buffer(4 << 20)),
+        one("buffer 16 MiB", buffer(16 << 20)),
         one("cubic", SocketSetup { cubic: true, ..SOCKET }),
         one("busy poll 50 µs", SocketSetup { busy_poll: Some(50), ..SOCKET }),
     ]
 }
 
-/// Many channels: rings on one and two threads, and a thread for each.
-fn channels() -> Vec<Contender> {
-    let ring = |name, channels, threads, join| Contender {
-        name,
-        channels,
-        threads,
-        design: Design::Ring(join),
-        ..LINKED
-    };
-    let threads = |name, channels| Contender {
-        name,
-        channels,
-        threads: channels,
-        design: Design::Blocking { fused: true },
-        ..LINKED
-    };
+/// So many channels: rings on one and two threads, and a thread for each.
+fn channels(channels: usize) -> Vec<Contender> {
+    let one = |name, threads, design| Contender { name, channels, threads, design, ..LINKED };
     vec![
-        ring("8 channels, 1 ring, linked", 8, 1, Join::Linked),
-        ring("8 channels, 1 ring, fused", 8, 1, Join::Fused),
-        ring("8 channels, 2 rings, fused", 8, 2, Join::Fused),
-        threads("8 channels, 8 threads", 8),
-        ring("64 channels, 1 ring, fused", 64, 1, Join::Fused),
-        ring("64 channels, 2 rings, fused", 64, 2, Join::Fused),
-        threads("64 channels, 64 threads", 64),
-        ring("255 channels, 1 ring, linked", 255, 1, Join::Linked),
-        ring("255 channels, 1 ring, fused", 255, 1, Join::Fused),
-        ring("255 channels, 2 rings, fused", 255, 2, Join::Fused),
-        threads("255 channels, 255 threads", 255),
+        one("1 ring", 1, PATIENT),
+        one("1 ring, linked", 1, Design::Ring(Join::Linked)),
+        one("2 rings", 2, PATIENT),
+        one("2 rings, linked", 2, Design::Ring(Join::Linked)),
+        one("a thread for each", channels, Design::Blocking { fused: false }),
     ]
 }
 
 /// As the receiver does it.
+const PATIENT: Design = Design::LowWater(Some(Duration::from_micros(500)));
+
+/// One channel, full packets, a sender that only writes.
 const LINKED: Contender = Contender {
     name: "linked",
     design: Design::Ring(Join::Linked),
@@ -199,3 +199,6 @@ const LINKED: Contender = Contender {
     base_pages: false,
     source: Source::Written,
 };
+
+/// A sender that is slower than the receiver.
+const WORKED: Source = Source::Worked(Duration::from_micros(100));

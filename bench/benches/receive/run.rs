@@ -11,6 +11,7 @@ use std::time::Instant;
 use landfall_pagepool::RamBlock;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 use nix::time::{ClockId, clock_gettime};
@@ -19,7 +20,7 @@ use nix::unistd::Pid;
 use crate::contender::{Contender, Counts, Design, Source};
 use crate::place::Lane;
 use crate::stream::{HEADER_BYTES, Stream};
-use crate::{blocking, copy, multishot, ring, socket};
+use crate::{blocking, copy, low_water, multishot, ring, socket};
 
 /// What one run took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +37,8 @@ pub(crate) struct Cost {
     pub(crate) wall_s: f64,
     /// Of all threads.
     pub(crate) counts: Counts,
+    /// How often a receiving thread slept.
+    pub(crate) sleeps: u64,
     /// Packets.
     pub(crate) packets: u64,
 }
@@ -81,12 +84,13 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
                         })
                         .collect();
                     start.wait();
+                    let slept = sleeps();
                     let before = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID);
                     let counts = receive(contender, &mut lanes, stream);
                     let used = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID) - before;
                     let all = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID);
                     let packets: usize = lanes.iter().map(Lane::packets).sum();
-                    (counts, used, all, packets)
+                    (counts, used, all, packets, sleeps() - slept)
                 };
                 thread::Builder::new()
                     .name("receiving".to_owned())
@@ -98,10 +102,11 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
         start.wait();
         let began = Instant::now();
         for receiver in receivers {
-            let (counts, used, all, packets) = receiver.join().expect("received");
+            let (counts, used, all, packets, sleeps) = receiver.join().expect("received");
             cost.cpu_s += used as f64 / 1e9;
             receiver_ns += all;
             cost.packets += packets as u64;
+            cost.sleeps += sleeps;
             cost.counts.calls += counts.calls;
             cost.counts.completions += counts.completions;
             cost.counts.short += counts.short;
@@ -123,6 +128,7 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
 fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Counts {
     match contender.design {
         Design::Ring(join) => return ring::receive(lanes, join, contender.ring),
+        Design::LowWater(patience) => return low_water::receive(lanes, patience, contender.ring),
         Design::Multishot(count, bytes, how) => {
             return multishot::receive(lanes, (count, bytes), how, contender.ring);
         }
@@ -136,7 +142,9 @@ fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Co
         }
         Design::Blocking { fused } => blocking::receive(lane, fused),
         Design::Copied(bytes, how) => copy::receive(lane, bytes, how),
-        Design::Ring(_) | Design::Multishot(..) => unreachable!("returned above"),
+        Design::Ring(_) | Design::LowWater(_) | Design::Multishot(..) => {
+            unreachable!("returned above")
+        }
     }
 }
 
@@ -167,6 +175,15 @@ fn send(mut socket: &TcpStream, stream: &Stream, file: &OwnedFd, source: Source)
     for _ in 0..stream.laps() {
         match source {
             Source::Written => socket.write_all(stream.lap())?,
+            Source::Worked(work) => {
+                for packet in stream.packet_bytes() {
+                    let until = Instant::now() + work;
+                    while Instant::now() < until {
+                        std::hint::spin_loop();
+                    }
+                    socket.write_all(packet)?;
+                }
+            }
             Source::Referred => {
                 let mut at = 0;
                 while at < stream.lap().len() as i64 {
@@ -177,7 +194,7 @@ fn send(mut socket: &TcpStream, stream: &Stream, file: &OwnedFd, source: Source)
         }
     }
     socket.write_all(&Stream::end())?;
-    // Fewer bytes than SO_RCVLOWAT wake nobody, unless the end of the connection is behind them.
+    // The end of the connection wakes whoever waits for more.
     socket.shutdown(Shutdown::Write)
 }
 
@@ -201,6 +218,12 @@ impl Before {
         let own = cpu_ns(ClockId::CLOCK_THREAD_CPUTIME_ID) - self.thread_ns;
         process.saturating_sub(own + known_ns) as f64 / 1e9
     }
+}
+
+/// How often this thread gave up its CPU to wait.
+fn sleeps() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread");
+    usage.voluntary_context_switches().cast_unsigned()
 }
 
 fn cpu_ns(clock: ClockId) -> u64 {

@@ -42,7 +42,8 @@ pub(crate) struct Stream {
     bytes: Vec<u8>,
     /// For every page on the wire: where it goes in the window, where it stands in `bytes`.
     pages: Vec<(usize, usize)>,
-    packets: usize,
+    /// Where each packet ends in `bytes`.
+    ends: Vec<usize>,
     laps: usize,
 }
 
@@ -60,7 +61,7 @@ impl Stream {
             }
         }
         let mut bytes = Vec::new();
-        let mut places = Vec::new();
+        let (mut places, mut ends) = (Vec::new(), Vec::new());
         for (index, pages) in all.chunks(PACKET_PAGES).enumerate() {
             let pages = arrange(order, pages, &mut seed);
             bytes.extend(header(index as u64, 0, &pages));
@@ -70,13 +71,20 @@ impl Stream {
                     bytes.extend(next(&mut seed).to_le_bytes());
                 }
             }
+            ends.push(bytes.len());
         }
-        Self { order, bytes, pages: places, packets, laps }
+        Self { order, bytes, pages: places, ends, laps }
     }
 
     /// What is sent [`Stream::laps`] times.
     pub(crate) fn lap(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The same, packet by packet.
+    pub(crate) fn packet_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, &end)| &self.bytes[begin..end])
     }
 
     /// How often.
@@ -96,12 +104,12 @@ impl Stream {
 
     /// Packets in a window.
     pub(crate) fn packets(&self) -> usize {
-        self.packets
+        self.ends.len()
     }
 
     /// How far a lap moves the window.
     pub(crate) fn window_bytes(&self) -> usize {
-        self.packets * PACKET_PAGES * PAGE_BYTES
+        self.packets() * PACKET_PAGES * PAGE_BYTES
     }
 
     /// Bytes of pages in all.
