@@ -224,14 +224,13 @@ impl ReaderRing {
     }
 
     /// Receives what there is, any number of bytes, into the slot's staging memory
-    /// from `from` on. At least `surely` more bytes are on their way; if that is 0,
-    /// `hoped` bytes are waited for, but not long.
+    /// from `from` on. At least `surely` more bytes are on their way, perhaps more than there
+    /// is room for, and are waited for; if that is 0, `hoped` bytes are, but not long.
     pub fn arm_staging(&mut self, slot: usize, from: usize, surely: u64, hoped: u64) {
         let place = &mut self.slots[slot];
         let room = &mut place.staging[from..];
         assert!(!room.is_empty(), "a receive of nothing would look like the end");
         let (buffer, bytes) = (room.as_mut_ptr(), room.len() as u64);
-        let (surely, hoped) = (surely.min(bytes), hoped.min(bytes));
         // SAFETY: see arm_buffer: no more bytes than the slot's own staging memory has there.
         unsafe { self.arm_buffer(slot, buffer, bytes, 0, (surely, hoped)) };
     }
