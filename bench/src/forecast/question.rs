@@ -18,7 +18,7 @@ pub struct Question {
 /// A guest: its memory, and how it writes to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guest {
-    /// RAM in bytes, at least a page, at most [`RAM_BYTES_MAX`].
+    /// RAM in bytes, at least a page, at most 1 PiB.
     pub ram_bytes: u64,
     /// Share of pages that are zero when they are first sent, 0 to 1.
     pub zero_share: f64,

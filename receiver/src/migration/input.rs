@@ -27,6 +27,8 @@ pub(super) struct Input {
     drained: bool,
     /// The last read brought much: more is probably on its way.
     flowing: bool,
+    /// So many reads are not hoped behind: the last hope was vain.
+    doubts: u32,
     low_water: LowWater,
     tls: Option<Ciphertext>,
 }
@@ -51,7 +53,17 @@ impl Input {
         let tls = tls.map(Ciphertext::new);
         let low_water = LowWater::of(&fd);
         let end = first.len();
-        Self { fd, buffer, start: 0, end, drained: false, flowing: false, low_water, tls }
+        Self {
+            fd,
+            buffer,
+            start: 0,
+            end,
+            drained: false,
+            flowing: false,
+            doubts: 0,
+            low_water,
+            tls,
+        }
     }
 
     /// The socket, pipe or file.
@@ -117,7 +129,7 @@ impl Input {
             let ready = ppoll(&mut fds, Some(most.into()), None);
             counters.socket_wait_ns.add(now_ns() - before_ns);
             match ready {
-                Ok(0) if is_patient => {}
+                Ok(0) if is_patient => self.doubts = DOUBTS,
                 Ok(0) | Err(Errno::EINTR) => return Ok(Filled::Nothing),
                 Ok(_) if fds[1].any() == Some(true) => {
                     wake.clear();
@@ -154,7 +166,8 @@ impl Input {
                 Ok(bytes) => {
                     counters.wire_bytes.add(bytes as u64);
                     counters.last_activity_ns.set(now_ns());
-                    self.flowing = bytes as u64 >= FLOWING_BYTES;
+                    self.flowing = bytes as u64 >= FLOWING_BYTES && self.doubts == 0;
+                    self.doubts = self.doubts.saturating_sub(1);
                     if self.tls.is_none() {
                         self.drained = bytes < room;
                         self.end += bytes;
@@ -217,6 +230,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A read of so much was one of many.
 const FLOWING_BYTES: u64 = 64 * 1024;
+
+/// A source that is slower than patience lasts would be waited for in vain each time.
+const DOUBTS: u32 = 64;
 
 /// What is waited for behind it: several reads' worth, since waking costs the source too.
 const HOPED_BYTES: u64 = 512 * 1024;

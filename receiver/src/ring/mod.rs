@@ -58,6 +58,8 @@ struct Slot {
     in_flight: Option<Operation>,
     /// The number of its wait for a whole packet.
     patient: Option<u64>,
+    /// So many headers are not waited for with hope: the last hope was vain.
+    doubts: u32,
 }
 
 /// Which operation a completion belongs to.
@@ -135,6 +137,7 @@ impl ReaderRing {
             staging: Box::default(),
             in_flight: None,
             patient: None,
+            doubts: 0,
         });
         self.slots.len() - 1
     }
@@ -220,7 +223,7 @@ impl ReaderRing {
         let iov_base = place.staging.as_mut_ptr().cast();
         place.iovecs[0] = libc::iovec { iov_base, iov_len: most as usize };
         // SAFETY: see arm_message: no more bytes than the slot's own staging memory has.
-        unsafe { self.arm_message(slot, 1, most, then_header.filter(|_| most == bytes)) };
+        unsafe { self.arm_message(slot, 1, bytes, then_header.filter(|_| most == bytes)) };
     }
 
     /// Receives what there is, any number of bytes, into the slot's staging memory
@@ -266,6 +269,7 @@ impl ReaderRing {
             let place = &mut self.slots[slot];
             if place.patient == Some(number) {
                 place.patient = None;
+                place.doubts = DOUBTS;
                 place.low_water.set(&place.socket, 1);
             }
         }
@@ -277,7 +281,11 @@ impl ReaderRing {
         let place = &mut self.slots[slot];
         place.patient = None;
         if surely == 0 && hoped > 0 && place.low_water.is_minded() {
-            place.patient = self.patience.begin(slot, now_ns());
+            place.patient = match place.doubts {
+                0 => self.patience.begin(slot, now_ns()),
+                _ => None,
+            };
+            place.doubts = place.doubts.saturating_sub(1);
         }
         let mark = if place.patient.is_some() { missing + hoped } else { surely };
         place.low_water.set(&place.socket, mark);
@@ -372,8 +380,8 @@ impl ReaderRing {
         std::mem::forget(std::mem::replace(&mut self.wake_count, Box::new(0)));
     }
 
-    /// Receives into the slot's first `places` iovecs, `bytes` in all, and behind them
-    /// into the header.
+    /// Receives into the slot's first `places` iovecs, and behind them into the header;
+    /// `bytes` are missing, perhaps more than there is room for.
     ///
     /// Never with `MSG_WAITALL`: it would wait for a header behind the pages too, which
     /// may not come; the low-water mark waits for the pages alone.
@@ -524,6 +532,9 @@ fn empty_message() -> libc::msghdr {
 /// A slot's staging memory: the largest compressed payload. Device state may be
 /// longer and comes in pieces, as do pages that are dropped.
 pub const STAGING_BYTES: usize = COMPRESSED_BYTES_MAX as usize;
+
+/// A source that is slower than patience lasts would be waited for in vain at each packet.
+const DOUBTS: u32 = 64;
 
 /// io_uring_prep_recv(3): wait first, then receive.
 const IORING_RECVSEND_POLL_FIRST: u16 = 1;
