@@ -46,6 +46,40 @@ impl LowWater {
 /// 8 Gbit/s. A source's sync point may be seen so much later.
 pub(crate) const PATIENCE_NS: u64 = 500_000;
 
+/// Whether to hope for more than what surely comes. A hope that was vain is not repeated at
+/// once, and less and less often while all are: behind a source that compresses, every packet
+/// takes longer than anybody should wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Doubts {
+    /// So many times there is no hope.
+    left: u32,
+    /// Vain hopes since one was met.
+    vain: u32,
+}
+
+impl Doubts {
+    /// Whether to hope this time.
+    pub(crate) fn may_hope(&mut self) -> bool {
+        let may = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+
+    /// A hope was met.
+    pub(crate) fn met(&mut self) {
+        self.vain = 0;
+    }
+
+    /// A hope was vain.
+    pub(crate) fn vain(&mut self) {
+        self.left = 1 << self.vain;
+        self.vain = (self.vain + 1).min(VAIN_MAX);
+    }
+}
+
+/// At most 64 times without hope.
+const VAIN_MAX: u32 = 6;
+
 sockopt_impl!(
     /// `SO_RCVLOWAT`, which nix has no name for.
     ReceiveLowWater,
@@ -54,3 +88,21 @@ sockopt_impl!(
     libc::SO_RCVLOWAT,
     i32
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vain_hopes_become_rare_and_one_that_is_met_brings_them_back() {
+        let mut doubts = Doubts::default();
+        let mut gap = |doubts: &mut Doubts| {
+            doubts.vain();
+            (0..).take_while(|_| !doubts.may_hope()).count()
+        };
+        let gaps: Vec<usize> = (0..9).map(|_| gap(&mut doubts)).collect();
+        assert_eq!(gaps, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        doubts.met();
+        assert_eq!(gap(&mut doubts), 1);
+    }
+}

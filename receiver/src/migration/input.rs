@@ -11,7 +11,7 @@ use nix::unistd::{self, Whence, lseek};
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
-use crate::low_water::{LowWater, PATIENCE_NS};
+use crate::low_water::{Doubts, LowWater, PATIENCE_NS};
 use crate::main_stream::INPUT_BYTES_MAX;
 use crate::stats::MainCounters;
 use crate::tls::RECORD_BYTES_MAX;
@@ -27,8 +27,7 @@ pub(super) struct Input {
     drained: bool,
     /// The last read brought much: more is probably on its way.
     flowing: bool,
-    /// So many reads are not hoped behind: the last hope was vain.
-    doubts: u32,
+    doubts: Doubts,
     low_water: LowWater,
     tls: Option<Ciphertext>,
 }
@@ -60,7 +59,7 @@ impl Input {
             end,
             drained: false,
             flowing: false,
-            doubts: 0,
+            doubts: Doubts::default(),
             low_water,
             tls,
         }
@@ -113,7 +112,8 @@ impl Input {
             }
             self.drained = false;
             // Much at once where much is likely, but that is not waited for long.
-            let is_patient = self.flowing && self.low_water.is_minded();
+            let may_hope = self.flowing && self.low_water.is_minded();
+            let is_patient = may_hope && self.doubts.may_hope();
             self.flowing = false;
             self.low_water.set(&self.fd, if is_patient { HOPED_BYTES } else { 1 });
             let most = match is_patient {
@@ -129,12 +129,13 @@ impl Input {
             let ready = ppoll(&mut fds, Some(most.into()), None);
             counters.socket_wait_ns.add(now_ns() - before_ns);
             match ready {
-                Ok(0) if is_patient => self.doubts = DOUBTS,
+                Ok(0) if is_patient => self.doubts.vain(),
                 Ok(0) | Err(Errno::EINTR) => return Ok(Filled::Nothing),
                 Ok(_) if fds[1].any() == Some(true) => {
                     wake.clear();
                     return Ok(Filled::Nothing);
                 }
+                Ok(_) if is_patient => self.doubts.met(),
                 Ok(_) => {}
                 Err(error) => return Err(RunError::host("poll", error)),
             }
@@ -166,8 +167,7 @@ impl Input {
                 Ok(bytes) => {
                     counters.wire_bytes.add(bytes as u64);
                     counters.last_activity_ns.set(now_ns());
-                    self.flowing = bytes as u64 >= FLOWING_BYTES && self.doubts == 0;
-                    self.doubts = self.doubts.saturating_sub(1);
+                    self.flowing = bytes as u64 >= FLOWING_BYTES;
                     if self.tls.is_none() {
                         self.drained = bytes < room;
                         self.end += bytes;
@@ -230,9 +230,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A read of so much was one of many.
 const FLOWING_BYTES: u64 = 64 * 1024;
-
-/// A source that is slower than patience lasts would be waited for in vain each time.
-const DOUBTS: u32 = 64;
 
 /// What is waited for behind it: several reads' worth, since waking costs the source too.
 const HOPED_BYTES: u64 = 512 * 1024;

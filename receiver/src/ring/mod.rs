@@ -23,7 +23,7 @@ pub use features::RingFeatures;
 use crate::channel::HEADER_BYTES_MAX;
 use crate::clock::now_ns;
 use crate::error::RunError;
-use crate::low_water::LowWater;
+use crate::low_water::{Doubts, LowWater};
 use crate::place::Run;
 use crate::wire::COMPRESSED_BYTES_MAX;
 use patience::Patience;
@@ -58,8 +58,7 @@ struct Slot {
     in_flight: Option<Operation>,
     /// The number of its wait for a whole packet.
     patient: Option<u64>,
-    /// So many headers are not waited for with hope: the last hope was vain.
-    doubts: u32,
+    doubts: Doubts,
 }
 
 /// Which operation a completion belongs to.
@@ -137,7 +136,7 @@ impl ReaderRing {
             staging: Box::default(),
             in_flight: None,
             patient: None,
-            doubts: 0,
+            doubts: Doubts::default(),
         });
         self.slots.len() - 1
     }
@@ -269,7 +268,7 @@ impl ReaderRing {
             let place = &mut self.slots[slot];
             if place.patient == Some(number) {
                 place.patient = None;
-                place.doubts = DOUBTS;
+                place.doubts.vain();
                 place.low_water.set(&place.socket, 1);
             }
         }
@@ -281,11 +280,8 @@ impl ReaderRing {
         let place = &mut self.slots[slot];
         place.patient = None;
         if surely == 0 && hoped > 0 && place.low_water.is_minded() {
-            place.patient = match place.doubts {
-                0 => self.patience.begin(slot, now_ns()),
-                _ => None,
-            };
-            place.doubts = place.doubts.saturating_sub(1);
+            let may_hope = place.doubts.may_hope();
+            place.patient = may_hope.then(|| self.patience.begin(slot, now_ns())).flatten();
         }
         let mark = if place.patient.is_some() { missing + hoped } else { surely };
         place.low_water.set(&place.socket, mark);
@@ -298,8 +294,11 @@ impl ReaderRing {
         self.in_flight -= 1;
         match operation {
             Operation::Header(slot) | Operation::Pages(slot) => {
-                self.slots[slot].in_flight = None;
-                self.slots[slot].patient = None;
+                let place = &mut self.slots[slot];
+                place.in_flight = None;
+                if place.patient.take().is_some() {
+                    place.doubts.met();
+                }
             }
             Operation::Wake => self.wake_in_flight = false,
             Operation::Cancel => self.cancels_in_flight -= 1,
@@ -532,9 +531,6 @@ fn empty_message() -> libc::msghdr {
 /// A slot's staging memory: the largest compressed payload. Device state may be
 /// longer and comes in pieces, as do pages that are dropped.
 pub const STAGING_BYTES: usize = COMPRESSED_BYTES_MAX as usize;
-
-/// A source that is slower than patience lasts would be waited for in vain at each packet.
-const DOUBTS: u32 = 64;
 
 /// io_uring_prep_recv(3): wait first, then receive.
 const IORING_RECVSEND_POLL_FIRST: u16 = 1;
