@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn vain_hopes_become_rare_and_one_that_is_met_brings_them_back() {
         let mut doubts = Doubts::default();
-        let mut gap = |doubts: &mut Doubts| {
+        let gap = |doubts: &mut Doubts| {
             doubts.vain();
             (0..).take_while(|_| !doubts.may_hope()).count()
         };
