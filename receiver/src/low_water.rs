@@ -1,8 +1,8 @@
 //! How many bytes must be there before TCP wakes whoever waits for them
 //! (socket(7), `SO_RCVLOWAT`).
 //!
-//! Without it a reader is woken for each piece that the network brings, copies that,
-//! and waits again: eight times for the 512 KiB of a packet's pages. TCP wakes
+//! Without it a reader is woken for whatever the network has brought by then, copies that,
+//! and waits again, perhaps several times for a packet's pages. TCP wakes
 //! earlier all the same when its buffers are full, when the peer closes, and on
 //! errors.
 
