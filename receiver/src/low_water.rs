@@ -42,43 +42,72 @@ impl LowWater {
     }
 }
 
-/// How long a mark stays above what surely comes: a packet of 512 KiB takes this long at
-/// 8 Gbit/s. A source's sync point may be seen so much later.
-pub(crate) const PATIENCE_NS: u64 = 500_000;
+/// What a wait is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Bytes that must come before anything can go on: a source that is alive sends them.
+    pub surely: u64,
+    /// Bytes of a packet that probably comes behind them, and of one behind that, and so on;
+    /// 0 if that is not likely.
+    pub packet: u64,
+}
 
-/// Whether to hope for more than what surely comes. A hope that was vain is not repeated at
-/// once, and less and less often while all are: behind a source that compresses, every packet
-/// takes longer than anybody should wait.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Doubts {
-    /// So many times there is no hope.
+/// How long a mark stays above what surely comes: in this time two MiB come at 6 Gbit/s. Main
+/// wakes whoever it waits for, so no sync point waits so long.
+pub(crate) const PATIENCE_NS: u64 = 3_000_000;
+
+/// For how many packets at once to wait: twice as many after a wait that brought them, half as many
+/// after one that was vain. Whoever waits in vain for a single one does not repeat it at
+/// once, and less and less often while all are vain: behind a source that compresses, every packet
+/// may take longer than anybody should wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hope {
+    packets: u64,
+    /// So many times there is none.
     left: u32,
-    /// Vain hopes since one was met.
+    /// Vain waits for a single packet since one was met.
     vain: u32,
 }
 
-impl Doubts {
-    /// Whether to hope this time.
-    pub(crate) fn may_hope(&mut self) -> bool {
-        let may = self.left == 0;
-        self.left = self.left.saturating_sub(1);
-        may
+impl Hope {
+    /// For one packet.
+    pub(crate) const ONE: Self = Self { packets: 1, left: 0, vain: 0 };
+
+    /// For how many packets of `bytes` each to wait this time, of `bytes_max` in all unless
+    /// one has more; 0 if for none.
+    pub(crate) fn packets(&mut self, bytes: u64, bytes_max: u64) -> u64 {
+        if self.left > 0 {
+            self.left -= 1;
+            return 0;
+        }
+        self.packets.min((bytes_max / bytes.max(1)).max(1))
     }
 
-    /// A hope was met.
-    pub(crate) fn met(&mut self) {
+    /// That many came.
+    pub(crate) fn met(&mut self, packets: u64) {
+        self.packets = (packets * 2).min(PACKETS_MAX);
         self.vain = 0;
     }
 
-    /// A hope was vain.
-    pub(crate) fn vain(&mut self) {
-        self.left = 1 << self.vain;
-        self.vain = (self.vain + 1).min(VAIN_MAX);
+    /// Fewer came.
+    pub(crate) fn vain(&mut self, packets: u64) {
+        self.packets = (packets / 2).max(1);
+        if packets == 1 {
+            self.left = 1 << self.vain;
+            self.vain = (self.vain + 1).min(VAIN_MAX);
+        }
     }
 }
 
 /// At most 64 times without hope.
 const VAIN_MAX: u32 = 6;
+
+/// Headers alone are short; more of them in one go save little.
+const PACKETS_MAX: u64 = 16;
+
+/// What a thread waits for at most, in all its sockets: it lies in kernel memory meanwhile, and gets
+/// cold.
+pub(crate) const HOPED_BYTES_MAX: u64 = 9 << 18;
 
 sockopt_impl!(
     /// `SO_RCVLOWAT`, which nix has no name for.
@@ -95,14 +124,31 @@ mod tests {
 
     #[test]
     fn vain_hopes_become_rare_and_one_that_is_met_brings_them_back() {
-        let mut doubts = Doubts::default();
-        let gap = |doubts: &mut Doubts| {
-            doubts.vain();
-            (0..).take_while(|_| !doubts.may_hope()).count()
+        let mut hope = Hope::ONE;
+        let gap = |hope: &mut Hope| {
+            hope.vain(1);
+            (0..).take_while(|_| hope.packets(1000, 1000) == 0).count()
         };
-        let gaps: Vec<usize> = (0..9).map(|_| gap(&mut doubts)).collect();
+        let gaps: Vec<usize> = (0..9).map(|_| gap(&mut hope)).collect();
         assert_eq!(gaps, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-        doubts.met();
-        assert_eq!(gap(&mut doubts), 1);
+        hope.met(1);
+        assert_eq!(gap(&mut hope), 1);
+    }
+
+    #[test]
+    fn hopes_that_are_met_grow_to_what_is_allowed_and_vain_ones_shrink() {
+        let mut hope = Hope::ONE;
+        let met: Vec<u64> = (0..6)
+            .map(|_| {
+                let packets = hope.packets(100, 900);
+                hope.met(packets);
+                packets
+            })
+            .collect();
+        assert_eq!(met, [1, 2, 4, 8, 9, 9]);
+        assert_eq!(hope.packets(1, 900), PACKETS_MAX);
+        assert_eq!(hope.packets(1000, 900), 1, "one packet in any case");
+        hope.vain(9);
+        assert_eq!(hope.packets(100, 900), 4);
     }
 }

@@ -2,6 +2,7 @@
 
 mod tls;
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,7 +15,7 @@ use crate::channel::{Channel, ChannelId, Tally, Want};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::mapped_ram::Load;
-use crate::ring::{Completion, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
+use crate::ring::{Completion, Expected, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
 use crate::stats::{ChannelPhase, CpuUse, Latencies};
@@ -159,6 +160,8 @@ struct Attached {
     /// For the slot's staging memory, once it has some.
     staging: Option<Lease>,
     tls: Option<Feed>,
+    /// Bytes of the slot's header memory that belong to the next round.
+    held: Range<usize>,
     /// When the present wait or receive began.
     since_ns: u64,
 }
@@ -193,7 +196,9 @@ impl<'run> Loop<'run> {
             while let Some(completion) = self.ring.completion() {
                 counters.completions.add(1);
                 match completion.operation {
-                    Operation::Header(slot) => self.header(slot, completion, now, latencies)?,
+                    Operation::Header(slot) => {
+                        now = self.header(slot, completion, now, latencies)?;
+                    }
                     Operation::Pages(slot) if self.channels[slot].tls.is_some() => {
                         now = self.ciphertext(slot, completion, now, latencies)?;
                     }
@@ -202,6 +207,7 @@ impl<'run> Loop<'run> {
                     }
                     Operation::Wake => {
                         self.ring.arm_wake();
+                        self.ring.hurry();
                         if !self.obey(now, latencies)? {
                             return Ok(());
                         }
@@ -239,8 +245,12 @@ impl<'run> Loop<'run> {
                 self.run.channel(id).counters.sync_wait_ns.add(waited_ns);
                 if attached.tls.is_some() {
                     now = self.feed(slot, now, latencies)?;
-                } else {
+                } else if attached.held.is_empty() {
                     self.go_on(slot, now)?;
+                } else {
+                    let held = attached.held.clone();
+                    attached.since_ns = now;
+                    now = self.take_headers(slot, held, now, latencies)?;
                 }
             }
         }
@@ -257,7 +267,14 @@ impl<'run> Loop<'run> {
         self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
         let slot = self.ring.attach(socket, page.packet_pages() as usize);
         let channel = Channel::new(id, page, Arc::clone(&self.run.terms));
-        self.channels.push(Attached { channel, discard, staging: None, tls: None, since_ns: now });
+        self.channels.push(Attached {
+            channel,
+            discard,
+            staging: None,
+            tls: None,
+            held: 0..0,
+            since_ns: now,
+        });
         assert!(slot + 1 == self.channels.len(), "slots and channels go together");
         match tls {
             None => self.go_on(slot, now),
@@ -278,9 +295,11 @@ impl<'run> Loop<'run> {
         *since_ns = since;
         let counters = &self.run.channel(channel.id()).counters;
         counters.phase.set(channel.phase().to_number());
+        let packet = likely_packet(self.run, channel);
         let (missing, then_header, pages) = match channel.want() {
-            Want::Header { missing } => {
-                self.ring.arm_header(slot, missing, channel.hoped());
+            Want::Header { .. } => {
+                let expected = Expected { surely: 0, packet };
+                self.ring.arm_header(slot, channel.headers_at_once(), expected);
                 return Ok(());
             }
             Want::SyncPoint(sync_point) => {
@@ -292,19 +311,19 @@ impl<'run> Loop<'run> {
             Want::Pages { missing, then_header } => (missing, then_header, true),
             Want::Payload { missing, then_header } => (missing, then_header, false),
         };
-        let header = then_header.then_some(channel.header_bytes());
+        let headers = then_header.then(|| channel.headers_at_once());
         match discard {
             None if pages => {
-                self.ring.arm_pages(slot, channel.block(), channel.runs(), header);
+                self.ring.arm_pages(slot, channel.block(), channel.runs(), headers, packet);
             }
-            Some(Discard::Truncate) => self.ring.arm_truncate(slot, missing),
+            Some(Discard::Truncate) => self.ring.arm_truncate(slot, missing, packet),
             Some(Discard::Scratch) | None => {
                 if staging.is_none() {
                     let lease = self.run.terms.staging.lend(STAGING_BYTES as u64);
                     *staging = Some(lease.map_err(|full| no_staging(channel.id(), full))?);
                     self.ring.give_staging(slot, STAGING_BYTES);
                 }
-                self.ring.arm_payload(slot, missing, header);
+                self.ring.arm_payload(slot, missing, headers, packet);
             }
         }
         Ok(())
@@ -316,46 +335,58 @@ impl<'run> Loop<'run> {
         completion: Completion,
         now: u64,
         latencies: &mut Latencies,
-    ) -> Result<(), RunError> {
+    ) -> Result<u64, RunError> {
         let channel = &self.channels[slot].channel;
         match completion.result {
             Err(error) => Err(lost(channel.id(), &error)),
             Ok(0) => {
                 channel.end()?;
-                let counters = &self.run.channel(channel.id()).counters;
-                counters.phase.set(ChannelPhase::Ended.to_number());
-                // Main knows whether it may end now.
-                self.run.wake_main();
-                Ok(())
+                self.ended(slot);
+                Ok(now)
             }
-            Ok(bytes) => self.take_header(slot, bytes, now, latencies),
+            Ok(bytes) => self.take_headers(slot, 0..bytes, now, latencies),
         }
     }
 
-    /// Takes the first `bytes` of the slot's header buffer and goes on.
-    fn take_header(
+    /// Takes `bytes` of the slot's header memory, which came at `now`, and goes on; returns the
+    /// time, which decoding may have taken some of.
+    fn take_headers(
         &mut self,
         slot: usize,
-        bytes: usize,
-        now: u64,
+        bytes: Range<usize>,
+        mut now: u64,
         latencies: &mut Latencies,
-    ) -> Result<(), RunError> {
+    ) -> Result<u64, RunError> {
         let attached = &mut self.channels[slot];
         let channel = &mut attached.channel;
         let reader = self.run.channel(channel.id());
         let tally = Tally { channel: &reader.counters, blocks: self.run.reader_blocks(self.index) };
         let ram = self.run.ram().expect("RAM is known before channels");
-        channel.take_header(self.ring.header(slot, bytes), ram, tally)?;
         reader.counters.last_activity_ns.set(now);
-        let since_ns = attached.since_ns;
-        let part =
-            matches!(channel.want(), Want::Header { missing } if missing < channel.header_bytes());
-        if part {
-            return self.go_on(slot, since_ns);
+        let waited_ns = now - attached.since_ns;
+        let packets = reader.counters.packets.get();
+        let decodes = channel.decodes();
+        let mut packet = || {
+            let end_ns = now_ns();
+            latencies.packet_ns.saturating_record(end_ns - now);
+            if decodes {
+                reader.counters.decode_ns.add(end_ns - now);
+            }
+            now = end_ns;
+        };
+        let came = self.ring.headers(slot, bytes.clone());
+        let taken = channel.take(came, ram, tally, &mut packet)?;
+        attached.held = bytes.start + taken..bytes.end;
+        if reader.counters.packets.get() == packets {
+            // Still only a part of it.
+            let since_ns = attached.since_ns;
+            self.go_on(slot, since_ns)?;
+            return Ok(now);
         }
-        latencies.header_wait_ns.saturating_record(now - since_ns);
-        reader.counters.header_ns.add(now - since_ns);
-        self.go_on(slot, now)
+        latencies.header_wait_ns.saturating_record(waited_ns);
+        reader.counters.header_ns.add(waited_ns);
+        self.go_on(slot, now)?;
+        Ok(now)
     }
 
     /// Takes what came of pages or of a payload, and of the header behind them; returns
@@ -405,11 +436,27 @@ impl<'run> Loop<'run> {
             0 => self.go_on(slot, now)?,
             behind => {
                 attached.since_ns = now;
-                self.take_header(slot, behind, now, latencies)?;
+                now = self.take_headers(slot, 0..behind, now, latencies)?;
             }
         }
         Ok(now)
     }
+
+    /// The source has closed the channel, between packets.
+    fn ended(&self, slot: usize) {
+        let id = self.channels[slot].channel.id();
+        let counters = &self.run.channel(id).counters;
+        counters.phase.set(ChannelPhase::Ended.to_number());
+        // Main knows whether it may end now.
+        self.run.wake_main();
+    }
+}
+
+/// The packet that `channel` may wait for behind what it wants: none while main waits for its
+/// SYNC.
+fn likely_packet(run: &Run, channel: &Channel) -> u64 {
+    let is_awaited = run.sync().is_some_and(|sync| sync.is_awaited(channel.syncs()));
+    if is_awaited { 0 } else { channel.likely_packet() }
 }
 
 fn lost(id: ChannelId, error: &std::io::Error) -> RunError {

@@ -10,13 +10,14 @@
 
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{Acquire, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 /// How far main and each channel have come. Counts of sync points, from 0.
 #[derive(Debug)]
 pub struct SyncPoints {
     passed: AtomicU64,
+    awaited: AtomicU64,
     reached: Box<[Reached]>,
 }
 
@@ -30,6 +31,7 @@ impl SyncPoints {
     pub fn new(channels: usize) -> Self {
         Self {
             passed: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             reached: (0..channels).map(|_| Reached::default()).collect(),
         }
     }
@@ -57,6 +59,16 @@ impl SyncPoints {
         (0..self.channels()).find(|&channel| self.reached(channel) < sync_point)
     }
 
+    /// Main waits for the channels to come to `sync_point` (from 1).
+    pub fn await_channels(&self, sync_point: u64) {
+        self.awaited.store(sync_point, Relaxed);
+    }
+
+    /// True if main waits for a channel that has reached `reached` SYNCs.
+    pub fn is_awaited(&self, reached: u64) -> bool {
+        self.awaited.load(Relaxed) > reached
+    }
+
     /// Main has passed `sync_point` (from 1): the channels may go on.
     pub fn pass(&self, sync_point: u64) {
         assert!(self.missing(sync_point).is_none(), "main passes {sync_point} alone");
@@ -80,6 +92,9 @@ mod tests {
         sync.reach(0, 1);
         sync.reach(2, 1);
         assert_eq!(sync.missing(1), Some(1));
+        assert!(!sync.is_awaited(0));
+        sync.await_channels(1);
+        assert_eq!([0, 1].map(|reached| sync.is_awaited(reached)), [true, false]);
         sync.reach(1, 1);
         assert_eq!(sync.missing(1), None);
         assert_eq!(sync.passed(), 0);

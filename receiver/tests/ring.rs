@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use landfall_receiver::place::Run;
-use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures};
+use landfall_receiver::ring::{Expected, HEADERS_BYTES, Operation, ReaderRing, RingFeatures};
 use landfall_receiver::wake::Wake;
 
 use script::{Random, Script, seed};
@@ -93,7 +93,7 @@ fn a_receive_that_an_end_makes_short_brings_nothing_of_the_header_behind_it() {
                     Some(truncate) => arm_away(&mut ring, slot, left, truncate, Some(64)),
                     None => {
                         let rest = Run { offset: brought as u64, bytes: left };
-                        ring.arm_pages(slot, 0, &[rest], Some(64));
+                        ring.arm_pages(slot, 0, &[rest], Some(64), 0);
                     }
                 }
                 ring.wait().unwrap();
@@ -117,7 +117,7 @@ fn a_hope_that_is_not_met_is_given_up() {
         let mut ring = ring(mask, 1);
         let slot = ring.attach(Arc::new(socket), 128);
         // A SYNC packet alone, where a packet with many pages was likely.
-        ring.arm_header(slot, 1344, 512 * 1024);
+        ring.arm_header(slot, 1344, Expected { surely: 0, packet: 513 * 1024 });
         source.write_all(&[5; 1344]).unwrap();
         let mut brought = 0;
         within(&format!("mask '{mask}'"), || {
@@ -128,11 +128,44 @@ fn a_hope_that_is_not_met_is_given_up() {
                     brought += completion.result.unwrap();
                 }
                 if brought < 1344 && !ring.is_busy(slot) {
-                    ring.arm_header(slot, 1344 - brought, 0);
+                    ring.arm_header(slot, 1344 - brought, Expected::default());
                 }
             }
         });
-        assert_eq!(ring.header(slot, 100), [5; 100], "mask '{mask}'");
+        assert_eq!(ring.headers(slot, 0..100), [5; 100], "mask '{mask}'");
+    }
+}
+
+#[test]
+fn several_packets_are_waited_for_until_somebody_is_in_a_hurry() {
+    for mask in MASKS.iter().filter(|mask| features(mask).poll_first) {
+        let (mut source, socket) = Kind::Tcp.pair();
+        let mut ring = ring(mask, 1);
+        let slot = ring.attach(Arc::new(socket), 128);
+        let expected = Expected { surely: 0, packet: 1344 };
+        let mut came = Vec::new();
+        // A hope for one packet, which is met, then one for two.
+        for packets in [1, 2, 1] {
+            ring.arm_header(slot, HEADERS_BYTES, expected);
+            for _ in 0..packets {
+                source.write_all(&[5; 1344]).unwrap();
+            }
+            let began = Instant::now();
+            within(&format!("mask '{mask}'"), || {
+                while ring.is_busy(slot) {
+                    // In the last turn four are hoped for and one comes.
+                    if came.len() == 2 {
+                        ring.hurry();
+                    }
+                    ring.wait().unwrap();
+                    while let Some(completion) = ring.completion() {
+                        came.push(completion.result.unwrap());
+                    }
+                }
+            });
+            assert!(began.elapsed() < Duration::from_secs(5), "mask '{mask}'");
+        }
+        assert_eq!(came, [1344, 2 * 1344, 1344], "mask '{mask}'");
     }
 }
 
@@ -144,7 +177,7 @@ fn pages_are_waited_for_and_the_header_behind_them_is_not() {
         let mut ring = ring(mask, 1);
         ring.set_ram(ram.blocks());
         let slot = ring.attach(Arc::new(socket), 128);
-        ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 8192 }], Some(64));
+        ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 8192 }], Some(64), 0);
         let sender = thread::spawn(move || {
             for _ in 0..8 {
                 source.write_all(&[9; 1024]).unwrap();
@@ -158,7 +191,7 @@ fn pages_are_waited_for_and_the_header_behind_them_is_not() {
             while brought < 8192 {
                 if !ring.is_busy(slot) {
                     let rest = Run { offset: brought as u64, bytes: 8192 - brought as u64 };
-                    ring.arm_pages(slot, 0, &[rest], Some(64));
+                    ring.arm_pages(slot, 0, &[rest], Some(64), 0);
                 }
                 ring.wait().unwrap();
                 while let Some(completion) = ring.completion() {
@@ -191,10 +224,10 @@ fn after_a_drop_the_kernel_writes_nothing_and_takes_nothing() {
             let slot = attach(&mut ring, Arc::clone(&socket), kind);
             let run = Run { offset: channel as u64 * 4096, bytes: 4096 };
             match (channel % 3, kind.away()) {
-                (0, _) => ring.arm_header(slot, 100, 0),
+                (0, _) => ring.arm_header(slot, 100, Expected::default()),
                 (_, Some(truncate)) => arm_away(&mut ring, slot, 4096, truncate, Some(100)),
-                (1, None) => ring.arm_pages(slot, 0, &[run], Some(100)),
-                (_, None) => ring.arm_pages(slot, 0, &[run], None),
+                (1, None) => ring.arm_pages(slot, 0, &[run], Some(100), 0),
+                (_, None) => ring.arm_pages(slot, 0, &[run], None, 0),
             }
             if channel % 2 == 1 {
                 // A receive under way has taken these already.
@@ -238,7 +271,7 @@ fn a_drop_ends_whatever_the_kernel_is_at() {
             let slot = attach(&mut ring, Arc::new(socket), kind);
             match kind.away() {
                 Some(truncate) => arm_away(&mut ring, slot, 4096, truncate, Some(100)),
-                None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], Some(100)),
+                None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], Some(100), 0),
             }
             // Exactly the pages: the header behind them begins to wait about now.
             let bytes = [0, 4095, 4096, 4096, 4096, 4097][random.below(6)];
@@ -299,7 +332,7 @@ fn channels_come_while_pages_of_others_are_on_their_way() {
     ring.set_ram(ram.blocks());
     let (_first, socket) = Kind::Unix.pair();
     let slot = ring.attach(Arc::new(socket), 4);
-    ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], None);
+    ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], None, 0);
     // What a reader does for each channel it is given.
     ring.set_ram(ram.blocks());
     let (_second, socket) = Kind::Unix.pair();

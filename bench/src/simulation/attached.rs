@@ -1,12 +1,13 @@
 //! A channel with its reader's receives: what io_uring may make of them.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use landfall_receiver::{
     channel::{Channel, ChannelId, Want},
     place::Run,
+    ring::HEADERS_BYTES,
     stats::ChannelPhase,
     wire::{INIT_BYTES, PageBytes},
 };
@@ -18,47 +19,36 @@ use super::{
     socket::{Last, Socket},
 };
 
-/// A channel, its socket, and the operations under way on it.
+/// A channel, its socket, and the receive under way on it.
 pub(super) struct Attached<'a> {
     channel: Channel,
     page_bytes: u64,
     data: &'a [u8],
     socket: Socket,
-    /// A receive of pages.
-    landing: Option<Landing>,
-    header: Option<HeaderReceive>,
+    receive: Option<Receive>,
     /// What the kernel has told and the reader has not heard.
-    completions: VecDeque<(Operation, Ended)>,
+    ended: Option<Ended>,
+    /// Bytes that the reader has and that belong to the next round.
+    held: Range<usize>,
 }
 
-/// Pages on their way into guest RAM.
-struct Landing {
+/// Pages on their way into guest RAM, or none, and headers behind them.
+struct Receive {
     block: usize,
     runs: Vec<Run>,
     /// Into staging memory: no bytes of it are pages yet.
     staged: bool,
-    /// Bytes that are in their place.
+    /// Bytes of pages that are in their place.
     landed: u64,
     wanted: u64,
+    /// Bytes that have come behind the pages.
+    behind: usize,
+    behind_max: usize,
     /// A page of the receive that a broken receiver loses.
     lost: Option<u64>,
 }
 
-/// A receive of at most `wanted` header bytes.
-#[derive(Clone, Copy)]
-struct HeaderReceive {
-    wanted: usize,
-    /// It waits for the pages before it.
-    linked: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    Header,
-    Pages,
-}
-
-/// How an operation ended.
+/// How a receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     /// With so many bytes, the first of them at this byte of the stream.
@@ -67,7 +57,6 @@ enum Ended {
         bytes: usize,
     },
     Lost,
-    Cancelled,
 }
 
 impl<'a> Attached<'a> {
@@ -86,9 +75,9 @@ impl<'a> Attached<'a> {
             page_bytes: page.as_u64(),
             data,
             socket,
-            landing: None,
-            header: None,
-            completions: VecDeque::new(),
+            receive: None,
+            ended: None,
+            held: 0..0,
         };
         attached.go_on(shared);
         attached
@@ -105,14 +94,14 @@ impl<'a> Attached<'a> {
         shared: &Shared<'_>,
         random: &mut Random,
     ) -> Result<bool, Trouble> {
-        if !self.completions.is_empty() && !random.one_in(3) {
-            return self.hear(shared);
+        if let Some(ended) = self.ended.take_if(|_| !random.one_in(3)) {
+            return self.hear(ended, shared).map(|()| true);
         }
         if self.receive(shared, random) {
             return Ok(true);
         }
-        if !self.completions.is_empty() {
-            return self.hear(shared);
+        if let Some(ended) = self.ended.take() {
+            return self.hear(ended, shared).map(|()| true);
         }
         // The wake-up by which main lets a reader's channels go on.
         let mut passed = shared.passed.get();
@@ -121,6 +110,8 @@ impl<'a> Attached<'a> {
         }
         let free = self.channel.release(passed);
         if free {
+            let held = std::mem::take(&mut self.held);
+            self.take(held, shared)?;
             self.go_on(shared);
         }
         Ok(free)
@@ -135,102 +126,62 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// The kernel goes on with one operation.
+    /// The kernel goes on with the receive.
     fn receive(&mut self, shared: &Shared<'_>, random: &mut Random) -> bool {
-        if let Some(landing) = &mut self.landing {
-            let missing = (landing.wanted - landing.landed) as usize;
-            let bytes = self.socket.piece(random, missing);
-            if bytes == 0 && self.socket.last == Last::Silence {
-                return false;
-            }
-            let from = self.socket.taken;
-            landing.land(&self.data[from..from + bytes], self.page_bytes, shared);
-            self.socket.taken += bytes;
-            // Whole, at the end of the stream, or cut short for no reason.
-            if landing.landed == landing.wanted || bytes == 0 || random.one_in(24) {
-                self.end_pages(bytes == 0, random);
-            }
-            return true;
+        let Some(receive) = &mut self.receive else { return false };
+        let missing = (receive.wanted - receive.landed) as usize;
+        let bytes = self.socket.piece(random, missing + receive.behind_max - receive.behind);
+        if bytes == 0 && self.socket.last == Last::Silence && receive.bytes() == 0 {
+            return false;
         }
-        let Some(HeaderReceive { wanted, linked: false }) = self.header else { return false };
-        let bytes = self.socket.piece(random, wanted);
-        let from = self.socket.taken;
-        let ended = match self.socket.last {
-            Last::Silence if bytes == 0 => return false,
-            Last::Reset if bytes == 0 => Ended::Lost,
-            _ => Ended::Bytes { from, bytes },
-        };
+        let (pages, behind) = self.data[self.socket.taken..][..bytes].split_at(bytes.min(missing));
+        receive.land(pages, self.page_bytes, shared);
+        receive.behind += behind.len();
         self.socket.taken += bytes;
-        self.header = None;
-        self.completions.push_back((Operation::Header, ended));
+        // Whole, at the end of what there is, or cut short for no reason.
+        if receive.is_full() || bytes == 0 || random.one_in(if missing == 0 { 2 } else { 24 }) {
+            let bytes = receive.bytes();
+            self.receive = None;
+            self.ended = Some(match self.socket.last {
+                Last::Reset if bytes == 0 => Ended::Lost,
+                _ => Ended::Bytes { from: self.socket.taken - bytes, bytes },
+            });
+        }
         true
     }
 
-    /// The kernel ends the receive of pages, and what is linked to it.
-    fn end_pages(&mut self, at_end: bool, random: &mut Random) {
-        let Some(Landing { landed, wanted, .. }) = self.landing.take() else { return };
-        let ended = match self.socket.last {
-            Last::Reset if at_end && landed == 0 => Ended::Lost,
-            _ => {
-                let bytes = landed as usize;
-                Ended::Bytes { from: self.socket.taken - bytes, bytes }
-            }
-        };
-        self.completions.push_back((Operation::Pages, ended));
-        let Some(header) = self.header else { return };
-        self.header = Some(HeaderReceive { linked: false, ..header });
-        if landed < wanted {
-            self.header = None;
-            let cancelled = (Operation::Header, Ended::Cancelled);
-            match random.one_in(2) {
-                true => self.completions.push_back(cancelled),
-                false => self.completions.push_front(cancelled),
-            }
-        }
-    }
-
-    /// The reader hears of one completion.
-    fn hear(&mut self, shared: &Shared<'_>) -> Result<bool, Trouble> {
-        match self.completions.pop_front() {
-            None => return Ok(false),
-            Some((Operation::Header, ended)) => self.header_ended(ended, shared)?,
-            Some((Operation::Pages, ended)) => self.pages_ended(ended, shared)?,
-        }
-        Ok(true)
-    }
-
-    fn header_ended(&mut self, ended: Ended, shared: &Shared<'_>) -> Result<(), Trouble> {
+    /// The reader hears of a completion.
+    fn hear(&mut self, ended: Ended, shared: &Shared<'_>) -> Result<(), Trouble> {
         match ended {
-            Ended::Cancelled => {
-                if !matches!(self.channel.want(), Want::SyncPoint(_)) && !self.is_busy() {
-                    self.go_on(shared);
-                }
-            }
-            Ended::Lost => return Err(self.lost()),
+            Ended::Lost => Err(self.lost()),
             Ended::Bytes { bytes: 0, .. } => {
                 self.channel.end()?;
                 self.note(ChannelPhase::Ended, shared);
+                Ok(())
             }
             Ended::Bytes { from, bytes } => {
-                let id = self.channel.id().index();
-                let ram = shared.twin.get().unwrap_or(shared.ram());
-                let bytes = &self.data[from..from + bytes];
-                self.channel.take_header(bytes, ram, shared.tally(id))?;
+                let pages = self.channel.want().surely().min(bytes as u64) as usize;
+                if pages > 0 {
+                    self.take_landed(&self.data[from..from + pages], shared)?;
+                }
+                self.take(from + pages..from + bytes, shared)?;
                 self.go_on(shared);
+                Ok(())
             }
         }
+    }
+
+    /// Takes bytes of the stream that the reader has in memory of its own.
+    fn take(&mut self, bytes: Range<usize>, shared: &Shared<'_>) -> Result<(), Trouble> {
+        let tally = shared.tally(self.channel.id().index());
+        let ram = shared.twin.get().unwrap_or(shared.ram());
+        let taken = self.channel.take(&self.data[bytes.clone()], ram, tally, &mut || ())?;
+        self.held = bytes.start + taken..bytes.end;
         Ok(())
     }
 
-    fn pages_ended(&mut self, ended: Ended, shared: &Shared<'_>) -> Result<(), Trouble> {
-        let bytes = match ended {
-            Ended::Cancelled => &[],
-            Ended::Lost => return Err(self.lost()),
-            Ended::Bytes { bytes: 0, .. } => {
-                return Err(self.channel.end().expect_err("pages are missing").into());
-            }
-            Ended::Bytes { from, bytes } => &self.data[from..from + bytes],
-        };
+    /// Takes bytes that the kernel has put where they go.
+    fn take_landed(&mut self, bytes: &[u8], shared: &Shared<'_>) -> Result<(), Trouble> {
         let tally = shared.tally(self.channel.id().index());
         let ram = shared.twin.get().unwrap_or(shared.ram());
         match self.channel.want() {
@@ -241,48 +192,31 @@ impl<'a> Attached<'a> {
         if shared.breaks_once(Broken::CountOff) {
             tally.blocks[self.channel.block()].normal.add(1);
         }
-        if !self.is_busy() {
-            self.go_on(shared);
-        } else if !matches!(self.channel.want(), Want::Pages { .. } | Want::Payload { .. }) {
-            self.note(self.channel.phase(), shared);
-        }
         Ok(())
     }
 
     /// Arms what the channel wants.
     fn go_on(&mut self, shared: &Shared<'_>) {
         self.note(self.channel.phase(), shared);
+        let most = self.channel.headers_at_once().min(HEADERS_BYTES);
         match self.channel.want() {
-            Want::Header { missing } => {
-                assert!(self.header.is_none(), "one receive of a header at a time");
-                self.header = Some(HeaderReceive { wanted: missing, linked: false });
-            }
+            Want::Header { .. } => self.receive = Some(Receive::of_headers(most)),
             want @ (Want::Pages { missing, then_header }
             | Want::Payload { missing, then_header }) => {
-                assert!(!self.is_busy(), "one receive of pages at a time");
-                self.landing = Some(Landing {
+                self.receive = Some(Receive {
                     block: self.channel.block(),
                     runs: self.channel.runs().to_vec(),
                     staged: matches!(want, Want::Payload { .. }),
-                    landed: 0,
                     wanted: missing,
                     lost: shared.breaks_once(Broken::PageSkipped).then_some(0),
+                    ..Receive::of_headers(if then_header { most } else { 0 })
                 });
-                let wanted = self.channel.header_bytes();
-                self.header = then_header.then_some(HeaderReceive { wanted, linked: true });
             }
             Want::SyncPoint(sync_point) => {
                 let id = self.channel.id().index();
                 shared.channels().sync.reach(id, sync_point);
             }
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.landing.is_some()
-            || self.header.is_some()
-            || self.completions.iter().any(|(operation, _)| *operation == Operation::Header)
-            || self.completions.iter().any(|(operation, _)| *operation == Operation::Pages)
     }
 
     fn note(&self, phase: ChannelPhase, shared: &Shared<'_>) {
@@ -295,7 +229,29 @@ impl<'a> Attached<'a> {
     }
 }
 
-impl Landing {
+impl Receive {
+    /// Of at most `most` bytes of headers.
+    fn of_headers(most: usize) -> Self {
+        Self {
+            block: 0,
+            runs: Vec::new(),
+            staged: false,
+            landed: 0,
+            wanted: 0,
+            behind: 0,
+            behind_max: most,
+            lost: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.landed as usize + self.behind
+    }
+
+    fn is_full(&self) -> bool {
+        self.landed == self.wanted && self.behind == self.behind_max
+    }
+
     /// Puts bytes where the runs say, behind those that have landed.
     fn land(&mut self, mut bytes: &[u8], page_bytes: u64, shared: &Shared<'_>) {
         let mut passed = 0;

@@ -54,7 +54,7 @@ pub enum Want {
     Pages {
         /// Bytes left; the sum of the runs.
         missing: u64,
-        /// A header may be read right behind the pages. Not behind a packet
+        /// What follows may be read right behind the pages. Not behind a packet
         /// with SYNC: what follows belongs to the next round.
         then_header: bool,
     },
@@ -181,16 +181,26 @@ impl Channel {
         }
     }
 
-    /// Payload that probably follows the next header: as much as followed the last one,
-    /// or nothing where that was little, or one of its bytes is there already.
+    /// How many bytes the next whole packet probably has, as many as the last: what may be
+    /// waited for behind what is wanted. 0 where nobody can tell.
     #[inline]
-    pub fn hoped(&self) -> u64 {
-        let likely = self.header_have == 0 && self.payload_bytes >= HOPED_BYTES_MIN;
-        if likely { self.payload_bytes } else { 0 }
+    pub fn likely_packet(&self) -> u64 {
+        let likely = self.packets > 0 && self.header_have == 0 && !self.sync;
+        if likely { self.header_bytes() as u64 + self.payload_bytes } else { 0 }
     }
 
-    /// The length of a whole RAM packet's header: what to ask for behind pages and
-    /// payloads.
+    /// How many bytes to ask for where a header is next, or behind pages and payloads: a
+    /// RAM packet's header, so that what follows it gets to its place; or, behind packets
+    /// with little or no payload, whatever has come.
+    #[inline]
+    pub fn headers_at_once(&self) -> usize {
+        if self.packets > 0 && self.payload_bytes <= COPIED_BYTES_MAX {
+            return usize::MAX;
+        }
+        self.page.packet_header_bytes() - self.header_have
+    }
+
+    /// The length of a whole RAM packet's header.
     pub fn header_bytes(&self) -> usize {
         self.page.packet_header_bytes()
     }
@@ -269,8 +279,46 @@ impl Channel {
         self.pages_are_whole(ram, tally);
     }
 
+    /// Takes bytes of whatever is wanted, and of what follows it, and copies pages to their
+    /// place; `packet` is called where one with a payload ends. Returns how many bytes it
+    /// took: all, unless there is a sync point to be passed first.
+    ///
+    /// # Errors
+    /// A header, a payload, or the packet's method is not right.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        ram: &RamBlocks,
+        tally: Tally<'_>,
+        packet: &mut dyn FnMut(),
+    ) -> Result<usize, ChannelError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let missing = match self.want() {
+                Want::Header { missing } => missing as u64,
+                Want::Pages { missing, .. } | Want::Payload { missing, .. } => missing,
+                Want::SyncPoint(_) => break,
+            };
+            let (now, later) = rest.split_at(missing.min(rest.len() as u64) as usize);
+            rest = later;
+            match self.phase {
+                Phase::Header => {
+                    self.take_header(now, ram, tally)?;
+                    continue;
+                }
+                Phase::Pages => self.take_page_bytes(now, ram, tally),
+                _ if self.terms.keep => self.take_payload(now, ram, tally)?,
+                _ => self.drop_payload(now.len() as u64, ram, tally),
+            }
+            if missing == now.len() as u64 {
+                packet();
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
     /// Takes bytes of the pages and copies them to their place, for whoever has
-    /// them in memory of its own (TLS).
+    /// them in memory of its own.
     pub fn take_page_bytes(&mut self, bytes: &[u8], ram: &RamBlocks, tally: Tally<'_>) {
         assert!(
             self.phase == Phase::Pages && bytes.len() as u64 <= self.missing,
@@ -341,5 +389,5 @@ pub const HEADER_BYTES_MAX: usize = PageBytes::DEFAULT.packet_header_bytes();
 
 const _: () = assert!(PageBytes::DEFAULT.get() == PageBytes::MIN);
 
-/// Less payload is there soon after its header.
-const HOPED_BYTES_MIN: u64 = 64 * 1024;
+/// So much payload is cheaper copied than received by itself.
+const COPIED_BYTES_MAX: u64 = 8 * 1024;

@@ -9,6 +9,11 @@ use crate::place::{Filled, Places};
 use crate::wire::Compression;
 
 impl Channel {
+    /// True once it has had compressed pages to decode.
+    pub fn decodes(&self) -> bool {
+        self.decoder.is_some()
+    }
+
     /// Takes bytes of the payload that was wanted, cut anywhere, and decodes what
     /// can be decoded straight into guest RAM.
     ///

@@ -24,7 +24,7 @@ use crate::wire::{Compression, PageBytes};
 /// | 2 | if the stream ends here: after how many bytes of the packet |
 ///
 /// The bytes that come of it go through a [`Channel`] and into guest RAM
-/// twice: whole, and in pieces. Compression is not agreed: payloads that are
+/// three times: whole, in pieces, and in pieces that heed no boundary. Compression is not agreed: payloads that are
 /// compressed are the codecs' matter. Memory, received bits, counters, sync
 /// points, and the family of the error must be what a model has that knows
 /// only the table of docs/wire-format.md.
@@ -35,10 +35,12 @@ use crate::wire::{Compression, PageBytes};
 pub fn packet_sequence(script: &[u8]) {
     let stream = stream_of(script);
     let expected = Expected::of(&stream, STAGING_BYTES);
-    let whole = run(&stream, &expected, &mut || usize::MAX);
+    let whole = run(&stream, &expected, false, &mut || usize::MAX);
     let mut seed = Seed::of_bytes(script);
-    let pieces = run(&stream, &expected, &mut || seed.below(3000) + 1);
-    assert_eq!(whole.map(|error| error.family), pieces.map(|error| error.family));
+    let pieces = run(&stream, &expected, false, &mut || seed.below(3000) + 1);
+    let copied = run(&stream, &expected, true, &mut || seed.below(9000) + 1);
+    let family = |error: Option<RunError>| error.map(|error| error.family);
+    assert_eq!([pieces, copied].map(family), [family(whole); 2]);
 }
 
 /// Scripts to begin from: the shapes of old and new sources.
@@ -123,7 +125,13 @@ fn device_header(size: u8, name: &str) -> Vec<u8> {
 }
 
 /// Drives a channel through the stream; returns what it said of its end.
-fn run(stream: &[u8], expected: &Expected, piece: &mut dyn FnMut() -> usize) -> Option<RunError> {
+/// With `copies` it is given bytes as they come, pages among them.
+fn run(
+    stream: &[u8],
+    expected: &Expected,
+    copies: bool,
+    piece: &mut dyn FnMut() -> usize,
+) -> Option<RunError> {
     let memory = Memory::new();
     let counters = ChannelCounters::default();
     let tally = Tally { channel: &counters, blocks: &memory.counters };
@@ -139,6 +147,19 @@ fn run(stream: &[u8], expected: &Expected, piece: &mut dyn FnMut() -> usize) -> 
                 assert!(channel.release(sync_point), "never released");
             }
             _ if left == 0 => break channel.end().err(),
+            _ if copies => {
+                let bytes = &stream[at..][..left.min(piece())];
+                let mut ends = 0;
+                match channel.take(bytes, &memory.ram, tally, &mut || ends += 1) {
+                    Ok(taken) => at += taken,
+                    Err(error) => {
+                        // It tells where, not how much it took.
+                        at = counters.wire_bytes.get() as usize;
+                        break Some(error);
+                    }
+                }
+                assert!(ends <= counters.packets.get(), "more ends than packets");
+            }
             Want::Header { missing } => {
                 let bytes = &stream[at..][..missing.min(left).min(piece())];
                 at += bytes.len();

@@ -289,7 +289,7 @@ fn feed(
     let mut feed = Feed::new(Sealer::pair(suite).0, &[], &mut buffer);
     let (mut rest, mut passed, mut packets) = (sealed, 0, 0);
     let error = loop {
-        match feed.run(&mut buffer, &mut channel, &memory.ram, tally, true, &mut || packets += 1) {
+        match feed.run(&mut buffer, &mut channel, &memory.ram, tally, &mut || packets += 1) {
             Ok(Fed::Receive { from, .. }) => {
                 assert!(BUFFER_BYTES - from >= RECORD_BYTES_MAX, "no room for a record");
                 if rest.is_empty() {

@@ -11,7 +11,7 @@ use nix::unistd::{self, Whence, lseek};
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
-use crate::low_water::{Doubts, LowWater, PATIENCE_NS};
+use crate::low_water::{HOPED_BYTES_MAX, Hope, LowWater};
 use crate::main_stream::INPUT_BYTES_MAX;
 use crate::stats::MainCounters;
 use crate::tls::RECORD_BYTES_MAX;
@@ -27,7 +27,7 @@ pub(super) struct Input {
     drained: bool,
     /// The last read brought much: more is probably on its way.
     flowing: bool,
-    doubts: Doubts,
+    hope: Hope,
     low_water: LowWater,
     tls: Option<Ciphertext>,
 }
@@ -59,7 +59,7 @@ impl Input {
             end,
             drained: false,
             flowing: false,
-            doubts: Doubts::default(),
+            hope: Hope::ONE,
             low_water,
             tls,
         }
@@ -113,11 +113,12 @@ impl Input {
             self.drained = false;
             // Much at once where much is likely, but that is not waited for long.
             let may_hope = self.flowing && self.low_water.is_minded();
-            let is_patient = may_hope && self.doubts.may_hope();
+            let pieces = if may_hope { self.hope.packets(PIECE_BYTES, HOPED_BYTES_MAX) } else { 0 };
+            let is_patient = pieces > 0;
             self.flowing = false;
-            self.low_water.set(&self.fd, if is_patient { HOPED_BYTES } else { 1 });
+            self.low_water.set(&self.fd, pieces * PIECE_BYTES);
             let most = match is_patient {
-                true => Duration::from_nanos(PATIENCE_NS),
+                true => PATIENCE,
                 false => Duration::from_millis(timeout_ms.into()),
             };
             let wake_fd = wake.fd();
@@ -129,13 +130,13 @@ impl Input {
             let ready = ppoll(&mut fds, Some(most.into()), None);
             counters.socket_wait_ns.add(now_ns() - before_ns);
             match ready {
-                Ok(0) if is_patient => self.doubts.vain(),
+                Ok(0) if is_patient => self.hope.vain(pieces),
                 Ok(0) | Err(Errno::EINTR) => return Ok(Filled::Nothing),
                 Ok(_) if fds[1].any() == Some(true) => {
                     wake.clear();
                     return Ok(Filled::Nothing);
                 }
-                Ok(_) if is_patient => self.doubts.met(),
+                Ok(_) if is_patient => self.hope.met(pieces),
                 Ok(_) => {}
                 Err(error) => return Err(RunError::host("poll", error)),
             }
@@ -231,8 +232,12 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// A read of so much was one of many.
 const FLOWING_BYTES: u64 = 64 * 1024;
 
-/// What is waited for behind it: several reads' worth, since waking costs the source too.
-const HOPED_BYTES: u64 = 512 * 1024;
+/// What is waited for behind it, once or several times: two reads' worth.
+const PIECE_BYTES: u64 = 512 * 1024;
+
+/// But not longer than this, in which one comes at 8 Gbit/s: the guest may be stopped, and
+/// nobody knows where the stream ends.
+const PATIENCE: Duration = Duration::from_micros(500);
 
 const _: () = assert!(BUFFER_BYTES >= 2 * INPUT_BYTES_MAX);
 const _: () = assert!(BUFFER_BYTES >= INPUT_BYTES_MAX + RECORD_BYTES_MAX);

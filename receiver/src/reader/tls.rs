@@ -1,10 +1,10 @@
 //! Channels under TLS: the ring receives ciphertext, the feed takes it from there.
 
-use super::{Attached, Loop, lost, no_staging};
+use super::{Attached, Loop, likely_packet, lost, no_staging};
 use crate::channel::{Tally, Want};
 use crate::clock::now_ns;
 use crate::error::RunError;
-use crate::ring::Completion;
+use crate::ring::{Completion, Expected};
 use crate::stats::{ChannelPhase, Latencies};
 use crate::tls::TlsStream;
 use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
@@ -76,7 +76,7 @@ impl Loop<'_> {
             packet_ns = end_ns;
         };
         let buffer = self.ring.staging_mut(slot);
-        let fed = feed.run(buffer, channel, ram, tally, run.terms.keep, &mut packet)?;
+        let fed = feed.run(buffer, channel, ram, tally, &mut packet)?;
         let done_ns = now_ns();
         counters.decode_ns.add(done_ns - now);
         *since_ns = done_ns;
@@ -90,8 +90,9 @@ impl Loop<'_> {
         };
         counters.phase.set(phase.to_number());
         match fed {
-            Fed::Receive { from, surely, hoped } => {
-                self.ring.arm_staging(slot, from, surely, hoped);
+            Fed::Receive { from, surely } => {
+                let expected = Expected { surely, packet: likely_packet(run, channel) };
+                self.ring.arm_staging(slot, from, expected);
             }
             Fed::Held => {
                 let Want::SyncPoint(sync_point) = channel.want() else { unreachable!("held") };
@@ -105,14 +106,5 @@ impl Loop<'_> {
             }
         }
         Ok(done_ns)
-    }
-
-    /// The source has closed the channel, between packets.
-    fn ended(&self, slot: usize) {
-        let id = self.channels[slot].channel.id();
-        let counters = &self.run.channel(id).counters;
-        counters.phase.set(ChannelPhase::Ended.to_number());
-        // Main knows whether it may end now.
-        self.run.wake_main();
     }
 }

@@ -10,6 +10,7 @@ mod features;
 mod patience;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ pub use features::RingFeatures;
 use crate::channel::HEADER_BYTES_MAX;
 use crate::clock::now_ns;
 use crate::error::RunError;
-use crate::low_water::{Doubts, LowWater};
+pub use crate::low_water::Expected;
+use crate::low_water::{HOPED_BYTES_MAX, Hope, LowWater};
 use crate::place::Run;
 use crate::wire::COMPRESSED_BYTES_MAX;
 use patience::Patience;
@@ -49,16 +51,29 @@ pub struct ReaderRing {
 struct Slot {
     socket: Arc<OwnedFd>,
     low_water: LowWater,
-    header: Box<[u8; HEADER_BYTES_MAX]>,
+    /// Headers, and what comes behind short ones.
+    headers: Box<[u8; HEADERS_BYTES]>,
     iovecs: Box<[libc::iovec]>,
     message: Box<libc::msghdr>,
     /// For bytes that do not go to guest RAM as they come; empty until given.
     staging: Box<[u8]>,
     /// One at a time: what comes is in the order of the stream.
     in_flight: Option<Operation>,
-    /// The number of its wait for a whole packet.
-    patient: Option<u64>,
-    doubts: Doubts,
+    /// Bytes without which its present wait is for nothing.
+    surely: u64,
+    /// So many bytes are known to be there.
+    there: u64,
+    /// Its wait for more than it needs.
+    patient: Option<Patient>,
+    hope: Hope,
+}
+
+/// A wait for more than is needed.
+#[derive(Clone, Copy)]
+struct Patient {
+    number: u64,
+    packets: u64,
+    mark: u64,
 }
 
 /// Which operation a completion belongs to.
@@ -129,14 +144,16 @@ impl ReaderRing {
         self.slots.push(Slot {
             low_water: LowWater::of(&socket),
             socket,
-            header: Box::new([0; HEADER_BYTES_MAX]),
+            headers: Box::new([0; HEADERS_BYTES]),
             // Of every page at most, and of the header behind them.
             iovecs: vec![none; packet_pages + 1].into_boxed_slice(),
             message: Box::new(empty_message()),
             staging: Box::default(),
             in_flight: None,
+            surely: 1,
+            there: 0,
             patient: None,
-            doubts: Doubts::default(),
+            hope: Hope::ONE,
         });
         self.slots.len() - 1
     }
@@ -167,34 +184,36 @@ impl ReaderRing {
         self.wake_in_flight = true;
     }
 
-    /// Receives at most `missing` header bytes. Probably `hoped` bytes of payload come with
-    /// them: they are waited for, but not long.
-    pub fn arm_header(&mut self, slot: usize, missing: usize, hoped: u64) {
-        self.wait_for(slot, 0, missing as u64, hoped);
+    /// Receives at most `most` bytes into the slot's header memory, which has [`HEADERS_BYTES`].
+    pub fn arm_header(&mut self, slot: usize, most: usize, expected: Expected) {
+        let poll_first = self.wait_for(slot, expected);
         let place = &mut self.slots[slot];
         place.begin(Operation::Header(slot));
-        let bytes = u32::try_from(missing.min(HEADER_BYTES_MAX)).expect("a header is small");
+        let bytes = u32::try_from(most.min(HEADERS_BYTES)).expect("headers are small");
         let entry =
-            opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.header.as_mut_ptr(), bytes)
+            opcode::Recv::new(Fd(place.socket.as_raw_fd()), place.headers.as_mut_ptr(), bytes)
+                .ioprio(poll_first)
                 .build()
                 .user_data(encode(Operation::Header(slot)));
         // SAFETY: push needs an operation whose buffers stay valid until its completion.
-        // - it writes at most HEADER_BYTES_MAX bytes of the slot's own header, which nobody else
+        // - it writes at most HEADERS_BYTES bytes of the slot's own headers, which nobody else
         //   touches while it is in flight; socket and slot are kept by self, which drains before
         //   it drops them.
         unsafe { self.push(&entry) };
     }
 
     /// Receives `runs` of `block`, or the first bytes of them, and right behind them, if
-    /// wanted, as much of the next header as has come, at most `then_header` bytes.
+    /// wanted, as much as has come of what follows, at most `then_headers` bytes, into the slot's
+    /// header memory. `packet` is that of [`Expected`].
     ///
-    /// What the completion says beyond the runs is of the header.
+    /// What the completion says beyond the runs is in the header memory.
     pub fn arm_pages(
         &mut self,
         slot: usize,
         block: usize,
         runs: &[Run],
-        then_header: Option<usize>,
+        then_headers: Option<usize>,
+        packet: u64,
     ) {
         let ram = self.ram.as_ref().expect("RAM is set before pages are armed");
         let block = &ram[block];
@@ -208,41 +227,50 @@ impl ReaderRing {
             *iovec = libc::iovec { iov_base: span.as_ptr().cast(), iov_len: span.len() };
             bytes += run.bytes;
         }
+        let expected = Expected { surely: bytes, packet };
         // SAFETY: see arm_message: spans of guest RAM kept by self.ram.
-        unsafe { self.arm_message(slot, runs.len(), bytes, then_header) };
+        unsafe { self.arm_message(slot, runs.len(), expected, then_headers) };
     }
 
     /// Receives `bytes` of a payload into the slot's staging memory, or the first of
     /// them, and behind them, if they all fit there and it is wanted, header bytes as
     /// [`ReaderRing::arm_pages`] does.
-    pub fn arm_payload(&mut self, slot: usize, bytes: u64, then_header: Option<usize>) {
+    pub fn arm_payload(
+        &mut self,
+        slot: usize,
+        bytes: u64,
+        then_headers: Option<usize>,
+        packet: u64,
+    ) {
         let place = &mut self.slots[slot];
         assert!(!place.staging.is_empty(), "staging memory is given before it is used");
         let most = bytes.min(place.staging.len() as u64);
         let iov_base = place.staging.as_mut_ptr().cast();
         place.iovecs[0] = libc::iovec { iov_base, iov_len: most as usize };
+        let then_headers = then_headers.filter(|_| most == bytes);
+        let expected = Expected { surely: bytes, packet };
         // SAFETY: see arm_message: no more bytes than the slot's own staging memory has.
-        unsafe { self.arm_message(slot, 1, bytes, then_header.filter(|_| most == bytes)) };
+        unsafe { self.arm_message(slot, 1, expected, then_headers) };
     }
 
     /// Receives what there is, any number of bytes, into the slot's staging memory
-    /// from `from` on. At least `surely` more bytes are on their way, perhaps more than there
-    /// is room for, and are waited for; if that is 0, `hoped` bytes are, but not long.
-    pub fn arm_staging(&mut self, slot: usize, from: usize, surely: u64, hoped: u64) {
+    /// from `from` on. What surely comes may be more than there is room for.
+    pub fn arm_staging(&mut self, slot: usize, from: usize, expected: Expected) {
         let place = &mut self.slots[slot];
         let room = &mut place.staging[from..];
         assert!(!room.is_empty(), "a receive of nothing would look like the end");
         let (buffer, bytes) = (room.as_mut_ptr(), room.len() as u64);
         // SAFETY: see arm_buffer: no more bytes than the slot's own staging memory has there.
-        unsafe { self.arm_buffer(slot, buffer, bytes, 0, (surely, hoped)) };
+        unsafe { self.arm_buffer(slot, buffer, bytes, 0, expected) };
     }
 
     /// Drops at most `bytes` of pages or payload without a copy, which only TCP can
     /// (tcp(7), `MSG_TRUNC`). Fewer bytes may come.
-    pub fn arm_truncate(&mut self, slot: usize, bytes: u64) {
+    pub fn arm_truncate(&mut self, slot: usize, bytes: u64, packet: u64) {
         let bytes = bytes.min(u64::from(u32::MAX));
+        let expected = Expected { surely: bytes, packet };
         // SAFETY: see arm_buffer: with MSG_TRUNC TCP writes nothing.
-        unsafe { self.arm_buffer(slot, ptr::null_mut(), bytes, libc::MSG_TRUNC, (bytes, 0)) };
+        unsafe { self.arm_buffer(slot, ptr::null_mut(), bytes, libc::MSG_TRUNC, expected) };
     }
 
     /// Submits what is armed and waits for at least one completion.
@@ -251,40 +279,66 @@ impl ReaderRing {
     /// Environment: `io_uring_enter` failed for a reason that no retry mends.
     pub fn wait(&mut self) -> Result<(), RunError> {
         let slots = &self.slots;
-        let is_on = |slot: usize, number| slots[slot].patient == Some(number);
+        let is_on = |slot: usize, number| slots[slot].is_patient(number);
         let Some(end_ns) = self.patience.next_end_ns(is_on) else {
             return completion::wait(&mut self.ring);
         };
         let now = now_ns();
         completion::wait_for(&mut self.ring, end_ns.saturating_sub(now))?;
-        self.lose_patience(now);
+        // What is there now has come in time.
+        let nothing = self.ring.completion().is_empty();
+        self.lose_patience(if nothing { now_ns() } else { now });
         Ok(())
     }
 
-    /// Slots that have waited long enough by `now` for a whole packet are woken by any
-    /// byte from now on.
+    /// Slots that have waited long enough by `now` for more than they need are woken by what
+    /// they need from now on.
     fn lose_patience(&mut self, now: u64) {
         while let Some((slot, number)) = self.patience.ended(now) {
             let place = &mut self.slots[slot];
-            if place.patient == Some(number) {
-                place.patient = None;
-                place.doubts.vain();
-                place.low_water.set(&place.socket, 1);
+            if place.is_patient(number) {
+                let packets = place.be_content();
+                place.hope.vain(packets);
             }
         }
     }
 
-    /// Sets the slot's low-water mark: `surely` bytes are on their way, and if that is 0,
-    /// `missing` header bytes with `hoped` bytes of payload are likely.
-    fn wait_for(&mut self, slot: usize, surely: u64, missing: u64, hoped: u64) {
+    /// Nobody waits for more than is needed any more: somebody waits for the channels.
+    pub fn hurry(&mut self) {
+        for place in &mut self.slots {
+            if place.patient.is_some() {
+                place.be_content();
+            }
+        }
+    }
+
+    /// Sets the slot's low-water mark; returns the flag with which it is minded.
+    fn wait_for(&mut self, slot: usize, expected: Expected) -> u16 {
+        let bytes_max = HOPED_BYTES_MAX / self.slots.len() as u64;
         let place = &mut self.slots[slot];
         place.patient = None;
-        if surely == 0 && hoped > 0 && place.low_water.is_minded() {
-            let may_hope = place.doubts.may_hope();
-            place.patient = may_hope.then(|| self.patience.begin(slot, now_ns())).flatten();
+        place.surely = expected.surely.max(1);
+        let mut mark = place.surely;
+        if place.there >= mark || !place.low_water.is_minded() {
+            place.low_water.set(&place.socket, mark);
+            return 0;
         }
-        let mark = if place.patient.is_some() { missing + hoped } else { surely };
+        if expected.packet > 0 {
+            let packets = place.hope.packets(expected.packet, bytes_max);
+            // What is surely there of this packet is one of them.
+            let more = if expected.surely > 0 { packets.saturating_sub(1) } else { packets };
+            if more > 0 {
+                mark = expected.surely + more * expected.packet;
+                let slots = &self.slots;
+                let is_on = |slot: usize, number| slots[slot].is_patient(number);
+                let number = self.patience.begin(slot, now_ns(), is_on);
+                self.slots[slot].patient = Some(Patient { number, packets, mark });
+            }
+        }
+        let place = &mut self.slots[slot];
         place.low_water.set(&place.socket, mark);
+        // To be woken for all at once is worth it only if what is there is not taken first.
+        if self.features.poll_first && mark > 1 { IORING_RECVSEND_POLL_FIRST } else { 0 }
     }
 
     /// The next completion that is there, if any.
@@ -296,9 +350,12 @@ impl ReaderRing {
             Operation::Header(slot) | Operation::Pages(slot) => {
                 let place = &mut self.slots[slot];
                 place.in_flight = None;
-                if place.patient.take().is_some() {
-                    place.doubts.met();
+                if let Some(Patient { packets, mark, .. }) = place.patient.take() {
+                    place.hope.met(packets);
+                    place.there = mark;
                 }
+                let bytes = u64::try_from(entry.result()).unwrap_or(0);
+                place.there = place.there.saturating_sub(bytes);
             }
             Operation::Wake => self.wake_in_flight = false,
             Operation::Cancel => self.cancels_in_flight -= 1,
@@ -307,12 +364,11 @@ impl ReaderRing {
         Some(Completion { operation, result })
     }
 
-    /// The first `bytes` of a slot's header buffer, as the last receive left
-    /// them.
-    pub fn header(&self, slot: usize, bytes: usize) -> &[u8] {
+    /// A part of a slot's header memory, as the last receive left it.
+    pub fn headers(&self, slot: usize, bytes: Range<usize>) -> &[u8] {
         let slot = &self.slots[slot];
-        assert!(slot.in_flight.is_none(), "the kernel may write this header now");
-        &slot.header[..bytes]
+        assert!(slot.in_flight.is_none(), "the kernel may write these headers now");
+        &slot.headers[bytes]
     }
 
     /// The first `bytes` of a slot's staging memory, as the last receive left them.
@@ -379,11 +435,11 @@ impl ReaderRing {
         std::mem::forget(std::mem::replace(&mut self.wake_count, Box::new(0)));
     }
 
-    /// Receives into the slot's first `places` iovecs, and behind them into the header;
-    /// `bytes` are missing, perhaps more than there is room for.
+    /// Receives into the slot's first `places` iovecs, and behind them into the headers;
+    /// what surely comes may be more than there is room for.
     ///
-    /// Never with `MSG_WAITALL`: it would wait for a header behind the pages too, which
-    /// may not come; the low-water mark waits for the pages alone.
+    /// Never with `MSG_WAITALL`: it would wait for headers behind the pages too, which
+    /// may not come; the low-water mark waits no longer than it should.
     ///
     /// # Safety
     /// What the iovecs point at must stay valid, and be nobody else's to write, until the
@@ -393,32 +449,30 @@ impl ReaderRing {
         &mut self,
         slot: usize,
         places: usize,
-        bytes: u64,
-        then_header: Option<usize>,
+        expected: Expected,
+        then_headers: Option<usize>,
     ) {
-        let poll_first = self.features.poll_first;
-        self.wait_for(slot, bytes, 0, 0);
+        let poll_first = self.wait_for(slot, expected);
         let place = &mut self.slots[slot];
         place.begin(Operation::Pages(slot));
         let mut count = places;
-        if let Some(header) = then_header {
-            let iov_base = place.header.as_mut_ptr().cast();
-            let iov_len = header.min(HEADER_BYTES_MAX);
+        if let Some(most) = then_headers {
+            let iov_base = place.headers.as_mut_ptr().cast();
+            let iov_len = most.min(HEADERS_BYTES);
             place.iovecs[places] = libc::iovec { iov_base, iov_len };
             count += 1;
         }
         place.message.msg_iov = place.iovecs.as_mut_ptr();
         place.message.msg_iovlen = count;
         let entry = opcode::RecvMsg::new(Fd(place.socket.as_raw_fd()), &raw mut *place.message)
-            .ioprio(place.poll_first(poll_first))
+            .ioprio(poll_first)
             .build()
             .user_data(encode(Operation::Pages(slot)));
-        // SAFETY: the caller's promise, which is push's requirement; the header is the slot's own.
+        // SAFETY: the caller's promise, which is push's requirement; the headers are the slot's own.
         unsafe { self.push(&entry) };
     }
 
-    /// Receives up to `bytes` into `buffer`. So many are surely on their way, or else so
-    /// many are hoped for.
+    /// Receives up to `bytes` into `buffer`.
     ///
     /// # Safety
     /// As [`ReaderRing::arm_message`], for `buffer`.
@@ -428,16 +482,15 @@ impl ReaderRing {
         buffer: *mut u8,
         bytes: u64,
         flags: i32,
-        (surely, hoped): (u64, u64),
+        expected: Expected,
     ) {
-        let poll_first = self.features.poll_first;
-        self.wait_for(slot, surely, 0, hoped);
+        let poll_first = self.wait_for(slot, expected);
         let place = &mut self.slots[slot];
         place.begin(Operation::Pages(slot));
         let bytes = u32::try_from(bytes).expect("no more than u32::MAX");
         let entry = opcode::Recv::new(Fd(place.socket.as_raw_fd()), buffer, bytes)
             .flags(flags)
-            .ioprio(place.poll_first(poll_first))
+            .ioprio(poll_first)
             .build()
             .user_data(encode(Operation::Pages(slot)));
         // SAFETY: the caller's promise, which is push's requirement.
@@ -479,9 +532,14 @@ impl Slot {
         matches!(self.in_flight, Some(Operation::Pages(_)))
     }
 
-    /// To be woken for all at once is worth it only if what is there is not taken first.
-    fn poll_first(&self, is_known: bool) -> u16 {
-        if is_known && self.low_water.is_minded() { IORING_RECVSEND_POLL_FIRST } else { 0 }
+    fn is_patient(&self, number: u64) -> bool {
+        self.patient.is_some_and(|patient| patient.number == number)
+    }
+
+    /// Its wait ends with what it needs; for how many packets it was.
+    fn be_content(&mut self) -> u64 {
+        self.low_water.set(&self.socket, self.surely);
+        self.patient.take().map_or(0, |patient| patient.packets)
     }
 }
 
@@ -527,6 +585,9 @@ fn empty_message() -> libc::msghdr {
     // nullable pointers (recvmsg(2)), and musl's has private padding that no literal can name.
     unsafe { std::mem::zeroed() }
 }
+
+/// A slot's header memory: for so many headers at once where no payload comes between them.
+pub const HEADERS_BYTES: usize = 16 * HEADER_BYTES_MAX;
 
 /// A slot's staging memory: the largest compressed payload. Device state may be
 /// longer and comes in pieces, as do pages that are dropped.

@@ -1,9 +1,9 @@
-//! How long a channel waits for a whole packet before it takes what there is.
+//! How long a channel waits for more than it needs.
 //!
-//! Behind a packet with much payload there is mostly another one like it. To be woken once
-//! for all of that, and not first for its header, the low-water mark is set for the whole;
-//! but what comes may be a SYNC packet alone, which nobody would be woken for. So such a
-//! wait ends after [`PATIENCE_NS`], with the mark at one byte.
+//! A source that goes on sends more packets like the last. To be woken once for several of
+//! them the low-water mark is set for all; but what comes may be a SYNC packet alone, which
+//! nobody would be woken for. So such a wait ends after [`PATIENCE_NS`], or when main waits for
+//! the channel, with the mark at what surely comes.
 
 use std::collections::VecDeque;
 
@@ -30,15 +30,21 @@ impl Patience {
         Self { waits: VecDeque::with_capacity(ENTRIES_PER_SLOT * slots), begun: 0 }
     }
 
-    /// A wait of `slot` begins; its number, or `None` if there are too many to remember.
-    pub(super) fn begin(&mut self, slot: usize, now_ns: u64) -> Option<u64> {
+    /// A wait of `slot` begins, which has no other; its number. `is_on` as in
+    /// [`Patience::next_end_ns`].
+    pub(super) fn begin(
+        &mut self,
+        slot: usize,
+        now_ns: u64,
+        is_on: impl Fn(usize, u64) -> bool,
+    ) -> u64 {
         if self.waits.len() == self.waits.capacity() {
-            return None;
+            self.waits.retain(|wait| is_on(wait.slot, wait.number));
         }
         self.begun += 1;
         let wait = Wait { slot, number: self.begun, until_ns: now_ns + PATIENCE_NS };
         self.waits.push_back(wait);
-        Some(self.begun)
+        self.begun
     }
 
     /// When the next wait ends that is still on; `None` without one. `is_on` tells by slot
@@ -61,7 +67,8 @@ impl Patience {
     }
 }
 
-/// A slot has one wait that is on, and others before it that ended early.
+/// A slot has one wait that is on, and others before it that ended early; they are swept out
+/// where there is no room.
 const ENTRIES_PER_SLOT: usize = 8;
 
 #[cfg(test)]
@@ -71,8 +78,8 @@ mod tests {
     #[test]
     fn only_waits_that_are_on_have_an_end() {
         let mut patience = Patience::new(2);
-        let first = patience.begin(0, 1000).unwrap();
-        let second = patience.begin(1, 1100).unwrap();
+        let first = patience.begin(0, 1000, |_, _| true);
+        let second = patience.begin(1, 1100, |_, _| true);
         assert_eq!(patience.next_end_ns(|_, _| true), Some(1000 + PATIENCE_NS));
         let is_second = |slot, number| (slot, number) == (1, second);
         assert_eq!(patience.next_end_ns(is_second), Some(1100 + PATIENCE_NS));
@@ -83,11 +90,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_memory_is_told_and_nothing_is_allocated() {
-        let mut patience = Patience::new(1);
+    fn waits_that_are_over_make_room_and_nothing_is_allocated() {
+        let mut patience = Patience::new(2);
         let room = patience.waits.capacity();
-        (0..room).for_each(|_| assert!(patience.begin(0, 0).is_some()));
-        assert_eq!(patience.begin(0, 0), None);
+        let long = patience.begin(1, 0, |_, _| true);
+        let mut last = 0;
+        for now in 1..3 * room as u64 {
+            let before = last;
+            last = patience.begin(0, now, |_, number| number == long || number == before);
+        }
         assert_eq!(patience.waits.capacity(), room);
+        assert_eq!(patience.next_end_ns(|_, _| true), Some(PATIENCE_NS), "the longest is kept");
+        assert_eq!(patience.ended(u64::MAX), Some((1, long)));
     }
 }

@@ -43,8 +43,6 @@ pub enum Fed {
         from: usize,
         /// How many bytes must come yet for what the channel wants, at least.
         surely: u64,
-        /// If that is 0: how many probably come.
-        hoped: u64,
     },
     /// The channel has come to a sync point.
     Held,
@@ -87,7 +85,6 @@ impl Feed {
         channel: &mut Channel,
         ram: &RamBlocks,
         tally: Tally<'_>,
-        keep: bool,
         packet: &mut dyn FnMut(),
     ) -> Result<Fed, RunError> {
         loop {
@@ -107,7 +104,7 @@ impl Feed {
                         (self.start, self.end) = (0, self.end - self.start);
                         // Ciphertext is never shorter than its plaintext.
                         let surely = wanted.surely().saturating_sub(self.end as u64);
-                        return Ok(Fed::Receive { from: self.end, surely, hoped: channel.hoped() });
+                        return Ok(Fed::Receive { from: self.end, surely });
                     }
                     Ok(Opened::Closed) => return Ok(Fed::Closed),
                     Err(error) => {
@@ -117,33 +114,7 @@ impl Feed {
                 continue;
             }
             let there = &buffer[self.plain.clone()];
-            let (took, in_payload) = match wanted {
-                Want::Header { missing } => {
-                    let took = missing.min(there.len());
-                    channel.take_header(&there[..took], ram, tally)?;
-                    (took, false)
-                }
-                Want::Pages { missing, .. } => {
-                    let took = at_most(there, missing);
-                    channel.take_page_bytes(took, ram, tally);
-                    (took.len(), true)
-                }
-                Want::Payload { missing, .. } => {
-                    let took = at_most(there, missing);
-                    if keep {
-                        channel.take_payload(took, ram, tally)?;
-                    } else {
-                        channel.drop_payload(took.len() as u64, ram, tally);
-                    }
-                    (took.len(), true)
-                }
-                Want::SyncPoint(_) => unreachable!("seen above"),
-            };
-            self.plain.start += took;
-            let still = matches!(channel.want(), Want::Pages { .. } | Want::Payload { .. });
-            if in_payload && !still {
-                packet();
-            }
+            self.plain.start += channel.take(there, ram, tally, packet)?;
         }
     }
 
@@ -159,10 +130,6 @@ impl Feed {
         }
         Ok(channel.end()?)
     }
-}
-
-fn at_most(bytes: &[u8], missing: u64) -> &[u8] {
-    &bytes[..usize::try_from(missing).map_or(bytes.len(), |missing| missing.min(bytes.len()))]
 }
 
 fn wrong(id: ChannelId, wire_bytes: u64, error: &TlsError) -> RunError {

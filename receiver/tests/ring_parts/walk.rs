@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::place::{Run, advance};
-use landfall_receiver::ring::{Operation, ReaderRing, RingFeatures, STAGING_BYTES};
+use landfall_receiver::ring::{Expected, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use landfall_receiver::wake::Wake;
 
 use super::Kind;
@@ -104,9 +104,9 @@ pub(crate) fn arm_away(
     then_header: Option<usize>,
 ) {
     if truncate {
-        ring.arm_truncate(slot, bytes);
+        ring.arm_truncate(slot, bytes, 0);
     } else {
-        ring.arm_payload(slot, bytes, then_header);
+        ring.arm_payload(slot, bytes, then_header, 0);
     }
 }
 
@@ -160,7 +160,7 @@ impl Walk {
     fn header(&mut self, packet: &Packet) -> bool {
         while *self.header_left.get_or_insert(packet.header) > 0 {
             if let Some(left) = self.header_left.filter(|_| !self.ring.is_busy(self.slot)) {
-                self.ring.arm_header(self.slot, left, 0);
+                self.ring.arm_header(self.slot, left, Expected::default());
             }
             if !self.turn() {
                 return false;
@@ -181,7 +181,8 @@ impl Walk {
                 self.header_left = then_header;
                 match self.kind.away() {
                     None => {
-                        self.ring.arm_pages(self.slot, packet.block, &self.runs, then_header);
+                        let (slot, block) = (self.slot, packet.block);
+                        self.ring.arm_pages(slot, block, &self.runs, then_header, 0);
                     }
                     Some(truncate) => {
                         let bytes = self.pages_left as u64;
@@ -207,7 +208,7 @@ impl Walk {
                     assert_eq!(self.pages_left, 0, "a header before its pages");
                     let left = self.header_left.as_mut().expect("a header is wanted");
                     *left = left.checked_sub(bytes).expect("no more than the header");
-                    self.outcome.headers.0.extend(self.ring.header(slot, bytes));
+                    self.outcome.headers.0.extend(self.ring.headers(slot, 0..bytes));
                     self.outcome.taken += bytes;
                 }
                 (Operation::Pages(slot), Ok(bytes)) => {
@@ -221,7 +222,7 @@ impl Walk {
                     if behind > 0 {
                         let left = self.header_left.as_mut().expect("a header is wanted");
                         *left = left.checked_sub(behind).expect("no more than the header");
-                        self.outcome.headers.0.extend(self.ring.header(slot, behind));
+                        self.outcome.headers.0.extend(self.ring.headers(slot, 0..behind));
                     }
                     self.outcome.taken += bytes;
                 }

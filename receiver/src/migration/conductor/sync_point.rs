@@ -16,10 +16,17 @@ impl Walk<'_> {
     pub(super) fn sync_point(&self) -> Result<(), RunError> {
         let sync = self.run.sync().expect("channels are known at a sync point");
         let since_ns = now_ns();
+        let mut is_awaited = false;
         let sync_point = loop {
             match gate(sync, |channel| self.run.has_ended(channel))? {
                 Gate::Open(sync_point) => break sync_point,
                 Gate::Closed(sync_point) => {
+                    if !is_awaited {
+                        // No reader shall wait for more than a SYNC now.
+                        is_awaited = true;
+                        sync.await_channels(sync_point);
+                        self.run.wake_readers();
+                    }
                     settle::wait(self.run, TICK_MS)?;
                     self.check_time(true)?;
                     self.check_sync_stall(sync_point, since_ns)?;

@@ -65,14 +65,10 @@ impl Bed {
     fn run(&mut self) -> Result<Took, RunError> {
         let tally = Tally { channel: &self.counters, blocks: &self.blocks };
         let packets = &mut self.packets;
-        let fed = self.feed.run(
-            &mut self.buffer,
-            &mut self.channel,
-            &self.ram,
-            tally,
-            true,
-            &mut || *packets += 1,
-        )?;
+        let fed =
+            self.feed.run(&mut self.buffer, &mut self.channel, &self.ram, tally, &mut || {
+                *packets += 1
+            })?;
         Ok(match fed {
             Fed::Receive { from, .. } => {
                 assert!(BUFFER_BYTES - from > PLAIN_BYTES_MAX, "room for more than a record");
