@@ -108,7 +108,7 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<(String, String)>) {
         let made = ["target", ".git", "corpus", "artifacts"].iter().any(|made| name == *made);
         if kind.is_dir() && !made {
             collect(root, &path, files);
-        } else if kind.is_file() {
+        } else if kind.is_file() && !made {
             // What is no text has nothing to check but its name.
             let text = fs::read_to_string(root.join(&path)).unwrap_or_default();
             files.push((path.to_string_lossy().into_owned(), text));
