@@ -20,6 +20,8 @@ pub enum Family {
     Environment,
     /// A person stopped the run.
     Stopped,
+    /// A bug in landfall: one of the run's threads panicked.
+    Internal,
 }
 
 impl Family {
@@ -31,6 +33,7 @@ impl Family {
             Self::Unsupported => "unsupported",
             Self::Environment => "environment",
             Self::Stopped => "stopped",
+            Self::Internal => "internal",
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod mapped_ram;
 pub mod migration;
 pub mod monitor;
 pub mod nic_node;
+mod panicked;
 pub mod phases;
 pub mod place;
 pub mod reader;

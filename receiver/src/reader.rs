@@ -15,6 +15,7 @@ use crate::channel::{Channel, ChannelId, Tally, Want};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::mapped_ram::Load;
+use crate::panicked::caught;
 use crate::ring::{Completion, Expected, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
@@ -95,8 +96,8 @@ impl Reader {
                 }
                 run.readers[index].enter_thread();
                 let mut report = ReaderReport::default();
-                let done = Loop::new(&run, index, features, inbox)
-                    .and_then(|mut work| work.run(&mut report.latencies));
+                let done =
+                    caught(|| Loop::new(&run, index, features, inbox)?.run(&mut report.latencies));
                 if let Err(error) = done {
                     run.fail(error);
                 }
@@ -118,7 +119,7 @@ impl Reader {
     /// Stops the reader and waits until the kernel has let go of all memory.
     pub fn stop(self) -> ReaderReport {
         self.order(Order::Stop);
-        self.thread.join().expect("a reader does not panic")
+        self.thread.join().expect("a reader's panic is caught")
     }
 }
 

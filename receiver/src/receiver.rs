@@ -20,8 +20,9 @@ use crate::door::{Allow, Door};
 use crate::error::{Family, RunError};
 use crate::listen::{Address, FdSets, ListenError, Listeners};
 use crate::mapped_ram::FileReads;
-use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
+use crate::migration::{ChannelCount, Conductor, Ended, Plan, Received, Sink};
 use crate::nic_node::{NearCpus, cpus_near};
+use crate::panicked::caught;
 use crate::reader::{CHANNELS_MAX, Reader};
 use crate::ring::RingFeatures;
 use crate::run::{Run, lock};
@@ -149,6 +150,26 @@ impl Migration {
             .wait_timeout_while(done, timeout, |done| !*done)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         *done
+    }
+
+    /// Whoever waits for its end goes on.
+    fn wake_waiters(&self) {
+        *lock(&self.done.0) = true;
+        self.done.1.notify_all();
+    }
+
+    /// Its main thread has panicked when the walk was over: nobody else can end it. True if
+    /// its end was not known before.
+    fn give_up(&self, error: RunError) -> bool {
+        self.run.fail(error.clone());
+        self.run.stop();
+        let received = Received { ram: self.run.ram().cloned(), ..Received::default() };
+        let error = self.run.error().cloned().or(Some(error));
+        let is_news = self.ended.set(Ended { error, received, ..Ended::default() }).is_ok();
+        if is_news {
+            *self.run.status() = Status::Failed;
+        }
+        is_news
     }
 }
 
@@ -364,10 +385,12 @@ impl Receiver {
             match Arc::try_unwrap(last) {
                 Ok(mut last) => {
                     drop(current);
-                    let ram = last.ended.take().and_then(|ended| ended.received.ram);
+                    let Ended { error, received, .. } = last.ended.take().unwrap_or_default();
                     drop(last);
-                    // A sketch has nothing to clear.
-                    let kept = ram.filter(|_| self.config.sink == Sink::Ram);
+                    // A sketch has nothing to clear. What a bug has left nobody knows: without
+                    // its blocks the pool clears all that they had.
+                    let is_bug = error.is_some_and(|error| error.family == Family::Internal);
+                    let kept = received.ram.filter(|_| self.config.sink == Sink::Ram && !is_bug);
                     if let Some(blocks) = kept.and_then(Arc::into_inner) {
                         lock(&self.pool).reclaim(blocks);
                     }
@@ -391,29 +414,43 @@ impl Receiver {
     ) -> Result<(), RunError> {
         let observer = Arc::clone(&self.observer);
         let pool = Arc::clone(&self.pool);
+        let run = Arc::clone(&migration.run);
         let door = thread::Builder::new()
             .name("door".into())
-            .spawn(move || door.run())
+            .spawn(move || {
+                if let Err(error) = caught(|| {
+                    door.run();
+                    Ok(())
+                }) {
+                    run.fail(error);
+                }
+            })
             .map_err(|error| RunError::host("starting a thread", error))?;
         thread::Builder::new()
             .name("main-stream".into())
             .spawn(move || {
-                let ended = conductor.run();
-                let run = &migration.run;
-                run.stop();
-                door.join().expect("the door does not panic");
-                run.arrivals().let_go();
-                if let Ok(pool) = pool.try_lock() {
-                    *lock(&migration.memory) = pool.report();
+                let over = caught(|| {
+                    let ended = conductor.run();
+                    let run = &migration.run;
+                    run.stop();
+                    door.join().expect("the door's panic is caught");
+                    run.arrivals().let_go();
+                    *lock(&migration.memory) = lock(&pool).report();
+                    let status =
+                        if ended.error.is_some() { Status::Failed } else { Status::Completed };
+                    run.meter.close();
+                    run.phases().completed = Some(now_ns());
+                    assert!(migration.ended.set(ended).is_ok(), "a run ends once");
+                    *run.status() = status;
+                    observer(&migration, status);
+                    Ok(())
+                });
+                let is_news = over.is_err_and(|error| migration.give_up(error));
+                migration.wake_waiters();
+                if is_news {
+                    // Last: nobody waits any more if it panics.
+                    observer(&migration, Status::Failed);
                 }
-                let status = if ended.error.is_some() { Status::Failed } else { Status::Completed };
-                run.meter.close();
-                run.phases().completed = Some(now_ns());
-                assert!(migration.ended.set(ended).is_ok(), "a run ends once");
-                *run.status() = status;
-                observer(&migration, status);
-                *lock(&migration.done.0) = true;
-                migration.done.1.notify_all();
             })
             .map_err(|error| RunError::host("starting a thread", error))?;
         Ok(())
@@ -458,3 +495,34 @@ const READERS_DEFAULT_MAX: usize = 8;
 /// How long the next run waits for those who still look at the last one.
 const LET_GO_LIMIT: Duration = Duration::from_secs(60);
 const LET_GO_POLL: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_only_a_panic_brings_is_told_and_the_next_run_starts() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        let observer = Arc::new(move |_: &Migration, status| lock(&tells).push(status));
+        let config = ReceiverConfig { readers: Some(2), ..ReceiverConfig::default() };
+        let receiver = Receiver::new(config, observer, &|_, _| {}).unwrap();
+        let start = || {
+            let address = Address::parse("tcp:127.0.0.1:0").unwrap();
+            receiver.start(&[address], Incoming::default(), &mut |_| None).unwrap()
+        };
+        let migration = start();
+        // As if it had come from main, which then finds an end where it comes with its own.
+        assert!(migration.give_up(RunError::new(Family::Internal, "a bug")));
+        assert!(migration.wait_for(Duration::from_secs(10)), "somebody waits for ever");
+        let error = migration.wait().error.clone().expect("it failed");
+        assert_eq!((error.family, error.text.as_str()), (Family::Internal, "a bug"));
+        assert_eq!(*migration.run.status(), Status::Failed);
+        assert!(!migration.give_up(RunError::stopped()), "it has ended already");
+        drop(migration);
+        let next = start();
+        assert_eq!((next.run.id, next.ended().is_none()), (2, true));
+        receiver.stop();
+        assert_eq!(*lock(&told), [Status::Setup, Status::Setup, Status::Failed]);
+    }
+}

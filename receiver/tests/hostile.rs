@@ -7,6 +7,8 @@ mod bombs;
 mod host;
 #[path = "hostile_parts/masks.rs"]
 mod masks;
+#[path = "hostile_parts/own_panics.rs"]
+mod own_panics;
 #[path = "hostile_parts/rules.rs"]
 mod rules;
 #[path = "hostile_parts/rules_of_channels.rs"]

@@ -76,8 +76,10 @@ impl From<StartError> for Failure {
 pub(crate) fn exit_of(error: &RunError) -> Exit {
     match error.family {
         Family::Environment => Exit::Host,
-        Family::Malformed | Family::Misbehaved | Family::Unsupported | Family::Stopped => {
-            Exit::Failed
-        }
+        Family::Malformed
+        | Family::Misbehaved
+        | Family::Unsupported
+        | Family::Stopped
+        | Family::Internal => Exit::Failed,
     }
 }

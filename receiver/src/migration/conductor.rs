@@ -24,6 +24,7 @@ use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
 use crate::main_stream::{Certainty, End, Event, MainStream, NextPage, Options, PageContent, Step};
 use crate::mapped_ram::{FileReads, SavedFile};
+use crate::panicked::caught;
 use crate::reader::{Reader, cpu_use};
 use crate::run::{Run, lock};
 use crate::stats::Latencies;
@@ -82,8 +83,7 @@ impl Conductor {
         run.main_thread.enter();
         let cpu_before = cpu_use();
         let mut received = Received::default();
-        let result =
-            Walk::begin(&run, &plan, &pool, &readers, &mut received).and_then(|walk| walk.walk());
+        let result = caught(|| Walk::begin(&run, &plan, &pool, &readers, &mut received)?.walk());
         if let Err(error) = result {
             run.fail(error);
         }

@@ -10,7 +10,7 @@ use landfall_pagepool::{Hugepages, MemoryConfig};
 use landfall_receiver::error::{Family, RunError};
 use landfall_receiver::listen::Address;
 use landfall_receiver::migration::Sink;
-use landfall_receiver::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
+use landfall_receiver::receiver::{Incoming, Migration, Observer, Receiver, ReceiverConfig};
 use landfall_receiver::status::Status;
 
 use super::source::{PONG, SHUT_0, SHUT_1, Script, Source, To};
@@ -32,6 +32,11 @@ impl Host {
 
     /// A receiver with one reader for all channels, and a migration behind it.
     pub(crate) fn with(change: impl FnOnce(&mut ReceiverConfig)) -> Self {
+        Self::observed(Arc::new(|_, _| {}), change)
+    }
+
+    /// The same, with `observer` told of each status.
+    pub(crate) fn observed(observer: Observer, change: impl FnOnce(&mut ReceiverConfig)) -> Self {
         let alone = alone();
         let hugepages = Hugepages::Off;
         let mut config = ReceiverConfig {
@@ -42,7 +47,7 @@ impl Host {
         };
         change(&mut config);
         let shut = if config.sink == Sink::Ram { SHUT_0 } else { SHUT_1 };
-        let receiver = Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {}).unwrap();
+        let receiver = Receiver::new(config, observer, &|_, _| {}).unwrap();
         let mut host = Self { receiver, shut, rest: None, _alone: alone };
         host.completes("the first run");
         // The last thread says that the run has ended before it ends itself.
@@ -63,8 +68,12 @@ impl Host {
 
     /// Listens at `address`; the port is 0 where there is none.
     pub(crate) fn start_at(&self, address: &str, channels: Option<u8>) -> Attacked {
+        self.start_for(address, Incoming { channels, ..Incoming::default() })
+    }
+
+    /// Listens at `address` for what `incoming` says.
+    pub(crate) fn start_for(&self, address: &str, incoming: Incoming) -> Attacked {
         let address = Address::parse(address).unwrap();
-        let incoming = Incoming { channels, ..Incoming::default() };
         let migration = self.receiver.start(&[address], incoming, &mut |_| None).unwrap();
         let port = migration.socket_address[0]["port"]
             .as_str()
@@ -129,6 +138,16 @@ impl Host {
     ) -> RunError {
         let attacked = self.start(channels);
         let source = attack(&attacked);
+        self.failed(label, attacked, source)
+    }
+
+    /// The end of a migration that fails, as [`Host::fails`] wants it.
+    pub(crate) fn failed(
+        &mut self,
+        label: &str,
+        attacked: Attacked,
+        source: Option<Source>,
+    ) -> RunError {
         let migration = &attacked.migration;
         assert!(migration.wait_for(PATIENCE), "{label}: does not end");
         let error = migration.wait().error.clone().unwrap_or_else(|| panic!("{label}: completed"));

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use landfall_pagepool::{BlockName, BlockRequest, MemoryConfig, Pool};
+
 use super::*;
 
 #[test]
@@ -127,6 +129,33 @@ fn a_failed_run_is_told_and_the_next_one_begins_from_nothing() {
     assert_eq!(brief(&client.listen(json!({}))).last().unwrap(), "{}");
     receive(&rig, &mut client, "running");
     assert!(rig.ended.try_recv().is_err(), "exit-on-error is off unless asked for");
+}
+
+#[test]
+fn a_bug_of_our_own_is_told_and_the_next_run_begins_from_nothing() {
+    let rig = Rig::new(MonitorConfig::default());
+    let mut client = rig.client();
+    client.set("events", true);
+    client.listen(json!({}));
+    // RAM that no source has told: main finds it when its source tells some.
+    let name = BlockName::parse(b"nobody's").unwrap();
+    let pool = Pool::open(&MemoryConfig::default(), &|_, _| {}).unwrap();
+    let ram = pool.sketch(&[BlockRequest { name, bytes: 4096 }], 4096).unwrap();
+    rig.receiver.current().unwrap().run.set_ram(Arc::new(ram));
+    client.connect().write_all(&stream::whole("running")).unwrap();
+    rig.wait();
+    let events = brief(&client.heard());
+    assert_eq!(events.last().map(String::as_str), Some("MIGRATION failed"), "{events:?}");
+    let text = "internal error, a bug in landfall: thread main-stream panicked: RAM blocks come \
+                once";
+    assert_eq!(client.query("query-migrate")["error-desc"], text);
+    let report = client.query("x-query-receiver");
+    assert_eq!(
+        (&report["status"], &report["error"]["family"]),
+        (&json!("failed"), &json!("internal"))
+    );
+    assert_eq!(brief(&client.listen(json!({}))), ["MIGRATION setup", "{}"]);
+    receive(&rig, &mut client, "running");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use super::Run;
+use crate::error::{Family, RunError};
 use crate::report::digest::{add_digests, digest};
 use crate::report::{SCHEMA_NAME, SCHEMA_VERSION, nothing_yet, query_receiver};
 
@@ -50,6 +51,10 @@ fn reports_of_every_status_fit_the_schema_and_use_all_of_it() {
     let nobody = Run::listen();
     nobody.receiver.stop();
     check(&query_receiver(&nobody.migration), "failed");
+    let bug = Run::listen();
+    bug.migration.run.fail(RunError::new(Family::Internal, "internal error"));
+    bug.migration.wait();
+    check(&query_receiver(&bug.migration), "failed");
 
     let mut known = BTreeSet::new();
     collect_properties(&schema(), &mut known);
