@@ -310,7 +310,9 @@ impl Receiver {
             .iter()
             .enumerate()
             .map(|(index, &cpu)| Reader::start(Arc::clone(&run), index, cpu, self.features))
-            .collect::<Result<Vec<_>, RunError>>()?;
+            .collect::<Result<Vec<_>, RunError>>()
+            // Those that have begun wait for orders that will not come.
+            .inspect_err(|_| run.stop())?;
         run.phases().listen = Some(now_ns());
         let migration = Arc::new(Migration {
             run: Arc::clone(&run),
