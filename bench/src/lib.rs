@@ -4,7 +4,8 @@
 //! which order a source sends them, [`encode`] how that looks on the wire, [`message`] what a step
 //! has in bytes, [`send`] puts it on sockets, [`saved`] into a file, [`mod@verify`] checks what arrived against the seed.
 //!
-//! [`recording`] keeps what a real source sent, and sends it again. [`mod@forecast`] says what a migration
+//! [`recording`] keeps what a real source sent, and sends it again. [`writing_guest`] is a real guest
+//! that dirties its memory. [`mod@forecast`] says what a migration
 //! would take.
 //!
 //! Of the synthetic source, nothing knows the receiver: encoders are written from the wire's tables and golden
@@ -32,6 +33,7 @@ pub mod send;
 pub mod sent;
 pub mod simulation;
 pub mod verify;
+pub mod writing_guest;
 
 pub use config::{BlockConfig, ConfigError, DeviceConfig, SourceConfig};
 pub use form::{Form, Version};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::case::{Case, Extra, Tls};
-use crate::credentials;
+use crate::case::Case;
+use crate::destination::configure;
 use crate::machine::{self, MemoryFile};
 use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
@@ -31,23 +31,7 @@ impl ControlDestination {
         arguments.extend(["-incoming", "defer", "-qmp", &monitor].map(str::to_owned));
         let mut process = Process::start(program, arguments, scratch.join("control.log"))?;
         let mut qmp = Qmp::connect(&socket, &mut process)?;
-        let mut capabilities = vec!["events"];
-        if case.channels > 0 {
-            capabilities.push("multifd");
-        }
-        if case.extra == Extra::SwitchoverAck {
-            capabilities.extend(["return-path", "switchover-ack"]);
-        }
-        qmp.enable(&capabilities)?;
-        if case.channels > 0 {
-            let compression = case.compression.name();
-            let parameters =
-                json!({ "multifd-channels": case.channels, "multifd-compression": compression });
-            qmp.command("migrate-set-parameters", parameters)?;
-        }
-        if case.tls != Tls::Off {
-            credentials::add(&mut qmp, "server", None)?;
-        }
+        configure(&mut qmp, case)?;
         let uri = format!("unix:{}", scratch.join("control.sock").display());
         qmp.command("migrate-incoming", json!({ "uri": uri }))?;
         Ok(Self { process, qmp, memory, uri })

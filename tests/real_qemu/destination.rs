@@ -151,14 +151,7 @@ impl Destination {
         let Some(qmp) = &mut self.qmp else {
             return Ok(None);
         };
-        let answer = wait_until("completed destination", END_LIMIT, || {
-            let answer = qmp.command("query-migrate", json!({}))?;
-            match answer["status"].as_str() {
-                Some("completed") => Ok(Some(answer)),
-                Some("setup" | "active") => Ok(None),
-                _ => Err(format!("query-migrate: {answer}")),
-            }
-        })?;
+        let answer = completed(qmp)?;
         query_migrate::check(&answer)?;
         let status = qmp.command("query-status", json!({}))?;
         if status != json!({ "status": "paused", "running": false }) {
@@ -256,7 +249,20 @@ fn receive_options(case: &Case, run_directory: &Path, json: &Path) -> Vec<String
     options
 }
 
-fn configure(qmp: &mut Qmp, case: &Case) -> Result<(), String> {
+/// Waits until a destination has completed; returns its final `query-migrate` answer.
+pub(crate) fn completed(qmp: &mut Qmp) -> Result<Value, String> {
+    wait_until("completed destination", END_LIMIT, || {
+        let answer = qmp.command("query-migrate", json!({}))?;
+        match answer["status"].as_str() {
+            Some("completed") => Ok(Some(answer)),
+            Some("setup" | "active") => Ok(None),
+            _ => Err(format!("query-migrate: {answer}")),
+        }
+    })
+}
+
+/// Tells a destination, whichever program it is, what the case wants of it.
+pub(crate) fn configure(qmp: &mut Qmp, case: &Case) -> Result<(), String> {
     let mut capabilities = vec!["events"];
     if case.channels > 0 {
         capabilities.push("multifd");

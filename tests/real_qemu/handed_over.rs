@@ -14,9 +14,9 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 
 use crate::case::{Case, Guest};
-use crate::destination::Received;
+use crate::destination::{Received, completed};
 use crate::forms::{case, each, source};
-use crate::process::{Process, wait_until};
+use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::run::{Programs, verify};
 use crate::source::Source;
@@ -250,16 +250,8 @@ impl Receiving {
     pub(crate) fn finish(mut self) -> Result<Received, String> {
         let mut query_migrate = None;
         if let Some(qmp) = &mut self.qmp {
-            let answer = wait_until("completed destination", END_LIMIT, || {
-                let answer = qmp.command("query-migrate", json!({}))?;
-                match answer["status"].as_str() {
-                    Some("completed") => Ok(Some(answer)),
-                    Some("setup" | "active") => Ok(None),
-                    _ => Err(format!("query-migrate: {answer}")),
-                }
-            })?;
+            query_migrate = Some(completed(qmp)?);
             qmp.command("quit", json!({}))?;
-            query_migrate = Some(answer);
         }
         let status = self.process.wait(END_LIMIT)?;
         if !status.success() {

@@ -1,9 +1,11 @@
 //! The machine that migrates: its memory files and its command line.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::boot_sector;
+use landfall_bench::writing_guest::{self, Writing};
+
 use crate::case::{Case, Extra};
 use crate::memory_file::{self, PAGE_BYTES};
 
@@ -33,12 +35,26 @@ pub(crate) fn prepare_memory(
     for (index, &(id, bytes)) in sizes(case).iter().enumerate() {
         let path = scratch.join(format!("source-{id}"));
         let pages = bytes as usize / PAGE_BYTES;
-        let must_be_zero = |page| index == 0 && boot_sector::flips(page);
+        let must_be_zero = |page| index == 0 && flips(page);
         memory_file::prepare(&path, pages, seed.wrapping_add(index as u64), must_be_zero)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         files.push(MemoryFile { path, id, bytes });
     }
     Ok(files)
+}
+
+/// Writes the disk that the guest boots from which dirties its memory.
+pub(crate) fn write_disk(path: &Path) -> Result<(), String> {
+    writing_guest::write_disk(path, WRITTEN.start, Writing::Pages { end: WRITTEN.end })
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Pages of the prepared memory that the guest turns from zero to data and back: they must
+/// start as zeros.
+fn flips(page: usize) -> bool {
+    let page = page as u64;
+    let bytes = u64::from(WRITTEN.start)..u64::from(WRITTEN.end);
+    bytes.contains(&(page * PAGE_BYTES as u64)) && writing_guest::flips(page)
 }
 
 /// Makes memory files of the same sizes that hold zeros.
@@ -105,3 +121,6 @@ fn sizes(case: &Case) -> &'static [(&'static str, u64)] {
 
 /// The source's UUID where it has one.
 pub(crate) const UUID: &str = "6c616e64-6661-6c6c-0102-030405060708";
+
+/// What the guest dirties, bytes: above the BIOS's own memory.
+const WRITTEN: Range<u32> = 2 << 20..18 << 20;

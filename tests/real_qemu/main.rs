@@ -12,7 +12,6 @@
 //! - `LANDFALL_SOAK_SECONDS=N`: see `soak`;
 //! - `LANDFALL_REQUIRE_ALL=1`: a missing QEMU or hugepage fails the test.
 
-mod boot_sector;
 mod case;
 mod certificates;
 mod control;

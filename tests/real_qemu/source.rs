@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use landfall_bench::writing_guest;
 use serde_json::{Value, json};
 
-use crate::boot_sector::{self, WALKS_AT};
 use crate::case::{Case, Extra, Guest, Tls, ZeroPages};
 use crate::credentials;
 use crate::machine::{self, MemoryFile};
@@ -49,7 +49,7 @@ impl Source {
     ) -> Result<Self, String> {
         let memory = machine::prepare_memory(case, scratch, seed)?;
         let disk = scratch.join("guest.img");
-        boot_sector::write_disk(&disk)?;
+        machine::write_disk(&disk)?;
         let arguments = machine::arguments(case, &memory, &disk);
         Self::start_machine(case, program, arguments, memory, scratch)
     }
@@ -259,9 +259,7 @@ impl Source {
         self.qmp.command("cont", json!({}))?;
         let memory = File::open(&self.memory[0].path).map_err(|error| error.to_string())?;
         wait_until("walk of the guest over its memory", Duration::from_secs(60), || {
-            let mut walks = [0; 4];
-            memory.read_exact_at(&mut walks, WALKS_AT).map_err(|error| error.to_string())?;
-            let walks = u32::from_le_bytes(walks);
+            let walks = writing_guest::walks(&memory).map_err(|error| error.to_string())?;
             // Before the boot sector clears it, the count is the file's random.
             Ok((2..10_000).contains(&walks).then_some(()))
         })

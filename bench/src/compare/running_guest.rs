@@ -4,14 +4,7 @@
 //! the same pages. So one real migration is recorded, and every contender receives that, byte for
 //! byte.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, thread, time::Duration};
 
 use landfall_receiver::listen::{Address, FdSets, Listeners};
 use serde_json::json;
@@ -28,17 +21,14 @@ use super::{
 use crate::{
     recording::record::{RecordOptions, record as record_migration},
     send::{Stop, Target},
+    writing_guest::{self, WALKS_AT, Writing},
 };
 
 /// Writes the disk that it boots from. It leaves half of its memory alone at least.
 pub(super) fn write_disk(path: &Path, guest: Guest, ram_bytes: u64) -> io::Result<()> {
-    let mut sector = *BOOT_SECTOR;
-    let end = FIRST + (guest.dirties_mib << 20).min(ram_bytes / 2);
+    let end = u64::from(FIRST) + (guest.dirties_mib << 20).min(ram_bytes / 2);
     let end = u32::try_from(end).map_err(|_| io::ErrorKind::InvalidInput)?;
-    sector[END_AT..END_AT + 4].copy_from_slice(&end.to_le_bytes());
-    fs::write(path, sector)?;
-    // A sector alone is too short for the BIOS to boot from an AHCI disk.
-    fs::OpenOptions::new().write(true).open(path)?.set_len(1 << 20)
+    writing_guest::write_disk(path, FIRST, Writing::Words { end })
 }
 
 /// Runs the guest, migrates it to a landfall and records that in `directory`. The guest's memory
@@ -94,10 +84,9 @@ fn boot(source: &mut Source<'_>, memory: &Path) -> Result<(), String> {
     source.qmp().command("cont", json!({}))?;
     wait_for("guest that writes to its memory", BOOT_LIMIT, || {
         source.check()?;
-        let mut walks = [0; 4];
-        file.read_exact_at(&mut walks, WALKS_AT).map_err(failed)?;
+        let walks = writing_guest::walks(&file).map_err(failed)?;
         // The BIOS may use the place before.
-        Ok((2..1 << 24).contains(&u32::from_le_bytes(walks)).then_some(()))
+        Ok((2..1 << 24).contains(&walks).then_some(()))
     })
 }
 
@@ -119,45 +108,7 @@ fn migrate(source: &mut Source<'_>, uri: &str, rounds: u64) -> Result<(), String
     source.qmp().command("migrate-set-parameters", json!({ "downtime-limit": 60_000 })).map(drop)
 }
 
-/// guest.s, assembled.
-const BOOT_SECTOR: &[u8; 512] = include_bytes!("guest.bin");
 /// Where it begins to write.
-const FIRST: u64 = 2 << 20;
-/// Where in the sector the first byte stands that it leaves alone.
-const END_AT: usize = 504;
-/// Where it counts its walks.
-const WALKS_AT: u64 = 0x7000;
+const FIRST: u32 = 2 << 20;
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const ROUNDS_LIMIT: Duration = Duration::from_secs(300);
-
-#[cfg(test)]
-mod tests {
-    #[cfg(target_arch = "x86_64")]
-    use std::process::Command;
-
-    use super::*;
-
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn the_boot_sector_is_what_the_assembler_makes_of_its_source() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let [object, binary] = ["guest.o", "guest.bin"].map(|name| directory.path().join(name));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/compare/guest.s");
-        let assembled = Command::new("as").args(["--32", source, "-o"]).arg(&object).status();
-        assert!(assembled.expect("as (package binutils)").success());
-        let link = ["-m", "elf_i386", "--oformat", "binary", "-Ttext", "0x7c00", "-o"];
-        let linked = Command::new("ld").args(link).arg(&binary).arg(&object).status();
-        assert!(linked.expect("ld comes with as").success());
-        assert!(fs::read(&binary).expect("it was linked") == BOOT_SECTOR);
-    }
-
-    #[test]
-    fn the_disk_tells_the_guest_where_to_end() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("disk");
-        write_disk(&path, Guest { dirties_mib: 16, rounds: 1 }, 64 << 20).expect("written");
-        let disk = fs::read(&path).expect("it is there");
-        assert_eq!(disk[END_AT..512], [0, 0, 0x20, 0x01, 0, 0, 0x55, 0xaa]);
-        assert_eq!(disk.len(), 1 << 20);
-    }
-}

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use landfall_bench::writing_guest::WALKS_AT;
 use serde_json::Value;
 
 use super::chance::{Ended, Must};
 use super::receiver::{Listening, Receiver};
 use super::{Done, Run, ram_file};
-use crate::boot_sector::WALKS_AT;
 use crate::case::{self, Case, Extra, Guest, Tls};
 use crate::destination::Received;
 use crate::machine::MemoryFile;

@@ -1,14 +1,12 @@
 //! A migration with a real QEMU, whose guest writes at a known rate, into landfall.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use landfall_bench::compare::{Content, Kind};
+use landfall_bench::writing_guest::{BURSTS_PER_SECOND, Writing, walks, write_disk};
 use serde_json::{Value, json};
 
 use crate::landfall;
@@ -173,40 +171,13 @@ impl Migration {
     fn write_disk(&self, scratch: &Path) -> Result<PathBuf, String> {
         let Writes { mib_per_second, working_set_mib } =
             self.writes.unwrap_or(Writes { mib_per_second: 1, working_set_mib: 1 });
-        let values = [
-            ("FIRST", FIRST),
-            ("PAGES", (working_set_mib << 20) / 4096),
-            ("WRITES", (mib_per_second << 20) / 4096 / BURSTS_PER_SECOND),
-        ];
-        let object = scratch.join("writer.o");
+        let pages = |bytes: u64| u32::try_from(bytes / 4096).map_err(|error| error.to_string());
+        let writing = Writing::Random {
+            pages: pages(working_set_mib << 20)?,
+            writes: pages(mib_per_second << 20)? / BURSTS_PER_SECOND,
+        };
         let disk = scratch.join("disk");
-        let mut assembler = Command::new("as")
-            .arg("--32")
-            .args(
-                values
-                    .iter()
-                    .flat_map(|(name, value)| ["--defsym".to_owned(), format!("{name}={value}")]),
-            )
-            .arg("-o")
-            .arg(&object)
-            .stdin(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("cannot run as (package binutils): {error}"))?;
-        let mut source = assembler.stdin.take().expect("its standard input is piped");
-        source.write_all(include_bytes!("writer.s")).map_err(|error| format!("as: {error}"))?;
-        drop(source);
-        let assembled = assembler.wait().map_err(|error| format!("as: {error}"))?;
-        let linked = Command::new("ld")
-            .args(["-m", "elf_i386", "--oformat", "binary", "-Ttext", "0x7c00", "-o"])
-            .arg(&disk)
-            .arg(&object)
-            .status()
-            .map_err(|error| format!("cannot run ld (package binutils): {error}"))?;
-        if !assembled.success() || !linked.success() {
-            return Err("the boot sector could not be assembled".to_owned());
-        }
-        let file = OpenOptions::new().write(true).open(&disk).map_err(|e| e.to_string())?;
-        file.set_len(1 << 20).map_err(|error| error.to_string())?;
+        write_disk(&disk, FIRST, writing).map_err(|error| error.to_string())?;
         Ok(disk)
     }
 }
@@ -214,16 +185,12 @@ impl Migration {
 /// How many bursts the guest has made.
 fn bursts(memory: &Path) -> Result<u32, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", memory.display());
-    let mut count = [0; 4];
-    let file = File::open(memory).map_err(failed)?;
-    file.read_exact_at(&mut count, 0x7000).map_err(failed)?;
-    Ok(u32::from_le_bytes(count))
+    walks(&File::open(memory).map_err(failed)?).map_err(failed)
 }
 
 const URI: &str = "tcp:127.0.0.1:4478";
 /// The guest writes above the BIOS's own memory.
-const FIRST: u64 = 16 << 20;
-const BURSTS_PER_SECOND: u64 = 100;
+const FIRST: u32 = 16 << 20;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Until the guest's start is over.
