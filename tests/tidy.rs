@@ -203,9 +203,13 @@ fn orphans(tree: &Tree) -> Vec<String> {
         let declared = format!("mod {module};");
         let by_path = format!("{}.rs\"]", stem);
         let homes = [home, home.and_then(Path::parent)];
+        // Shared ones are named with their folder.
+        let below = folder.file_name().unwrap_or_default().to_string_lossy();
+        let from_afar = format!("/{below}/{by_path}");
         let found = tree.ending_in(".rs").any(|(other, text)| {
-            homes.contains(&Path::new(other).parent())
-                && (text.contains(&declared) || text.contains(&by_path))
+            let is_home = homes.contains(&Path::new(other).parent());
+            let is_declared = text.contains(&declared) || text.contains(&by_path);
+            is_home && is_declared || text.contains(&from_afar)
         });
         if !found {
             complaints.push(format!("{}: no module declares it", path.display()));
