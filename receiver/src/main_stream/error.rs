@@ -175,8 +175,8 @@ pub enum StreamFault {
     /// A command at a moment when it has no meaning.
     #[error("command {command} {why}")]
     CommandOutOfPlace {
-        /// Its name.
-        command: &'static str,
+        /// Its name, and what it says where that counts.
+        command: Box<str>,
         /// What is wrong with the moment.
         why: &'static str,
     },

@@ -181,8 +181,12 @@ impl MainStream {
             Ok(command) => command,
             Err(error) => return self.short_or(error, &Place::Command, 0),
         };
-        let out_of_place =
-            |why| StreamFault::CommandOutOfPlace { command: command.id().name(), why };
+        let name = || match command {
+            // What it announces is not waited for, and no memory is taken for it.
+            Command::Packaged(bytes) => format!("PACKAGED of {bytes} bytes (allowed: none)"),
+            _ => command.id().name().to_owned(),
+        };
+        let out_of_place = |why| StreamFault::CommandOutOfPlace { command: name().into(), why };
         let unsupported =
             |what: &str, remedy| StreamFault::Unsupported { what: what.into(), remedy };
         let fault = match command {
@@ -211,7 +215,7 @@ impl MainStream {
                 out_of_place("comes without POSTCOPY_ADVISE")
             }
             Command::PostcopyRamDiscard(_) | Command::Packaged(_) => {
-                let what = format!("postcopy, which begins with this {},", command.id().name());
+                let what = format!("postcopy, which begins with this {},", name());
                 unsupported(&what, POSTCOPY_REMEDY)
             }
             Command::PostcopyListen | Command::PostcopyRun => {

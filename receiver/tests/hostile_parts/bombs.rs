@@ -99,6 +99,7 @@ fn bombs() -> Vec<Bomb> {
             header(&[&config[..], &advise, &command(7, &[0xff; 4])].concat()),
             8 << 20,
         ),
+        claim("a package of 4 GiB and nothing before it", header(&command(7, &[0xff; 4])), 8 << 20),
         claim("bitmap bits of 16 EiB", iterable("dirty-bitmap", &bits(u64::MAX)), 8 << 20),
         claim("bitmap bits of 64 MiB", iterable("dirty-bitmap", &bits(64 << 20)), 40 << 20),
         claim("vfio data of 16 EiB", iterable("0000:00:05.0/vfio", &vfio(u64::MAX)), 8 << 20),

@@ -296,6 +296,7 @@ pub(super) fn packages() -> Rule {
     };
     let none = start_of(&configuration(MACHINE), &commands(), &one_block());
     let none = Script::plain([none, command(7, &[0, 0, 0, 9])].concat(), &[]);
+    let alone = [MAIN_MAGIC_3, &command(7, &[0xff; 4])].concat();
     let without = start_of(
         &configuration(MACHINE),
         &[commands(), command(3, &advise)].concat(),
@@ -306,10 +307,17 @@ pub(super) fn packages() -> Rule {
         rows: vec![
             ("none, though advised", Script::plain(without, &[]), taken()),
             ("without ADVISE", none, {
-                refused(Misbehaved, "PACKAGED comes without POSTCOPY_ADVISE")
+                refused(Misbehaved, "PACKAGED of 9 bytes (allowed: none) comes without")
             }),
-            ("of no bytes", package(0), refused(Unsupported, "postcopy")),
-            ("of 4 GiB", package(u32::MAX), refused(Unsupported, "postcopy")),
+            ("of no bytes", package(0), {
+                refused(Unsupported, "postcopy, which begins with this PACKAGED of 0 bytes")
+            }),
+            ("of 4 GiB", package(u32::MAX), {
+                refused(Unsupported, "PACKAGED of 4294967295 bytes (allowed: none)")
+            }),
+            ("alone, of 4 GiB", Script::plain(alone, &[]), {
+                refused(Misbehaved, "PACKAGED of 4294967295 bytes (allowed: none) comes without")
+            }),
         ],
     }
 }

@@ -67,6 +67,55 @@ fn commands_at_illegal_moments_are_refused() {
 }
 
 #[test]
+fn a_package_of_any_length_is_refused_wherever_it_comes_with_its_length_and_before_its_bytes() {
+    let advised = |advised: bool| {
+        let mut source = base();
+        if advised {
+            source.advise(0x1000);
+        }
+        source
+    };
+    let places: &[(&str, Spoil)] = &[
+        ("before RAM", |_| {}),
+        ("after the list of RAM", |s| _ = s.ram_start(1, &[("mem", 0x4000)]).eos().footer(1)),
+        ("after some pages", |s| {
+            s.ram_start(1, &[("mem", 0x4000)]).eos().footer(1);
+            s.go_on(2, 1).zero("mem", 0).eos().footer(1);
+        }),
+        ("after RAM", |s| {
+            s.ram_start(1, &[("mem", 0x4000)]).eos().footer(1);
+            s.go_on(3, 1).eos().footer(1);
+        }),
+    ];
+    let mut alone = Source::new(true);
+    alone.header();
+    let mut all = vec![("alone", Family::Misbehaved, alone)];
+    for (place, go_there) in places {
+        for (is_advised, family) in [(false, Family::Misbehaved), (true, Family::Unsupported)] {
+            let mut source = advised(is_advised);
+            go_there(&mut source);
+            all.push((place, family, source));
+        }
+    }
+    for (place, family, before) in all {
+        for bytes in [0, 1, 1 << 24, u32::MAX] {
+            let mut source = Source::new(true);
+            source.raw(&before.bytes).command(7, &bytes.to_be_bytes());
+            // Nothing stands behind it, and nothing is waited for.
+            let (last, prefix) = source.bytes.split_last().unwrap();
+            assert!(events(prefix).end.unwrap_err().is_truncated(), "{place}, {last}");
+            let whole = events(&source.bytes);
+            assert_eq!(pieces(&source.bytes, 1), whole, "{place}");
+            let error = whole.end.unwrap_err();
+            assert_eq!((error.family(), error.place()), (family, &Place::Command), "{place}");
+            assert_eq!(error.position(), before.bytes.len() as u64, "{place}: {error}");
+            let named = format!("PACKAGED of {bytes} bytes (allowed: none)");
+            assert!(error.to_string().contains(&named), "{place}: {error}");
+        }
+    }
+}
+
+#[test]
 fn colo_is_refused_by_its_capability() {
     let mut source = base();
     source.command(8, &[]);
