@@ -298,7 +298,7 @@ fn json_of(
 }
 
 fn taken_for(run: &TakenFor) -> Value {
-    json!({
+    let mut value = json!({
         "ram-bytes": run.ram_bytes,
         "channels": run.channels,
         "readers": run.readers,
@@ -308,10 +308,18 @@ fn taken_for(run: &TakenFor) -> Value {
         "kernel": run.kernel,
         "backend": run.backend,
         "compression": run.compression,
-        "tls": run.tls,
         "bytes-per-second": run.bytes_per_second,
         "readers-busy-share": run.readers_busy,
-    })
+    });
+    add_known(&mut value, "tls", run.tls.as_deref());
+    value
+}
+
+/// What is not known is absent.
+fn add_known(value: &mut Value, name: &str, known: Option<impl Into<Value>>) {
+    if let Some(known) = known {
+        value[name] = known.into();
+    }
 }
 
 fn case_json(case: &Case) -> Value {
@@ -357,11 +365,10 @@ fn case_json(case: &Case) -> Value {
         });
     }
     if let Some(remedy) = &forecast.remedy {
-        value["would-converge-at"] = json!({
-            "downtime-limit-s": remedy.downtime_limit_s,
-            "dirty-bytes-per-second": remedy.dirty_bytes_per_second,
-            "payload-bytes-per-second": remedy.bytes_per_second,
-        });
+        let mut at = json!({ "downtime-limit-s": remedy.downtime_limit_s });
+        add_known(&mut at, "dirty-bytes-per-second", remedy.dirty_bytes_per_second);
+        add_known(&mut at, "payload-bytes-per-second", remedy.bytes_per_second);
+        value["would-converge-at"] = at;
     }
     value
 }

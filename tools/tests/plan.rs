@@ -1,10 +1,14 @@
 //! `landfall plan` as a person runs it.
 
+#[path = "../../tests/json_schema/held.rs"]
+mod held;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use held::Held;
+use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_landfall");
 
@@ -12,7 +16,7 @@ fn plan(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).arg("plan").args(arguments).output().expect("landfall starts")
 }
 
-fn json(arguments: &[&str]) -> Value {
+fn answer(arguments: &[&str]) -> Value {
     let output = plan(&[arguments, &["--json", "-", "-q"]].concat());
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
@@ -30,7 +34,7 @@ fn without_a_calibration_the_answer_is_a_range() {
     for word in ["low cost", "high cost", "total time", "guest's pause", "round by round", "link"] {
         assert!(out.contains(word), "{word} in {out}");
     }
-    let answer = json(&["--ram", "64G", "--link", "100G", "--dirty-rate", "200M"]);
+    let answer = answer(&["--ram", "64G", "--link", "100G", "--dirty-rate", "200M"]);
     let cases = answer["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 2);
     for figure in ["/total-time-s", "/downtime-s", "/destination/prefault-cpu-s"] {
@@ -41,7 +45,7 @@ fn without_a_calibration_the_answer_is_a_range() {
 
 #[test]
 fn networks_count_in_bits_and_tens_memory_in_bytes_and_twos() {
-    let answer = json(&["--ram", "4T", "--link", "200G", "--dirty-rate", "3G"]);
+    let answer = answer(&["--ram", "4T", "--link", "200G", "--dirty-rate", "3G"]);
     let question = &answer["question"];
     assert_eq!(question["link-bits-per-second"], 200_000_000_000_u64);
     assert_eq!(question["ram-bytes"], 4_u64 << 40);
@@ -63,7 +67,7 @@ fn what_does_not_converge_ends_with_1_and_says_what_would() {
     {
         assert!(out.contains(word), "{word} in {out}");
     }
-    let answer = json(&["--ram", "16G", "--link", "10G", "--dirty-rate", "20G"]);
+    let answer = answer(&["--ram", "16G", "--link", "10G", "--dirty-rate", "20G"]);
     let case = &answer["cases"][0];
     assert_eq!(case["converges"], false);
     assert!(case.get("downtime-s").is_none(), "no pause that never comes");
@@ -103,7 +107,7 @@ fn a_report_of_this_version_calibrates_and_says_what_it_was_taken_for() {
     for word in ["Calibrated by a run of", "over 2 channels", "127.0.0.1", "taken on one host"] {
         assert!(out.contains(word), "{word} in {out}");
     }
-    let answer = json(&arguments);
+    let answer = answer(&arguments);
     assert_eq!(answer["cases"].as_array().map(Vec::len), Some(1), "no range");
     assert_eq!(answer["calibrations"][0]["channels"], 2);
     let cost = answer["cases"][0]["costs"]["cpu-s-per-gib"].as_f64().expect("a cost");
@@ -147,6 +151,58 @@ fn a_report_that_is_none_or_lacks_what_is_needed_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{log}");
         assert!(log.contains(word), "{word} in {log}");
     }
+}
+
+#[test]
+fn every_answer_fits_the_schema_and_all_of_it_is_used() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = report(scratch.path());
+    let mut over_tls: Value =
+        serde_json::from_slice(&fs::read(&path).expect("a report")).expect("JSON");
+    over_tls["tls"] = json!({ "version": "TLSv1.3" });
+    let tls = scratch.path().join("tls.json");
+    fs::write(&tls, over_tls.to_string()).expect("written");
+    let [path, tls] = [&path, &tls].map(|path| path.to_str().expect("text"));
+    let mut schema = schema();
+    let quiet = ["--ram", "64G", "--link", "100G", "--dirty-rate", "200M"];
+    let busy = ["--ram", "16G", "--link", "10G", "--dirty-rate", "20G"];
+    let still = ["--ram", "4K", "--link", "1T", "--zero", "100", "--accel", "tcg"];
+    let limited = ["--ram", "8G", "--link", "100G", "--max-bandwidth", "1G", "--readers", "1"];
+    // Nothing but the time it takes to look would let it end.
+    let hopeless = [&busy[..], &["--downtime-limit", "0"]].concat();
+    for arguments in [&quiet[..], &busy, &still, &limited, &hopeless] {
+        schema.hold(&answer(arguments), &format!("{arguments:?}"));
+        for calibrations in [&["--calibration", path][..], &["--calibration", tls]] {
+            let arguments = [arguments, calibrations].concat();
+            schema.hold(&answer(&arguments), &format!("{arguments:?}"));
+        }
+    }
+    let unused = schema.unseen(&[]);
+    assert!(unused.is_empty(), "in the schema, but in no answer: {unused:?}");
+}
+
+#[test]
+fn the_schema_refuses_what_no_answer_has() {
+    let schema = schema();
+    schema.is_strict("landfall.plan", 1);
+    let good = answer(&["--ram", "64G", "--link", "100G"]);
+    assert!(schema.fits(&good));
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut answer = good.clone();
+        change(&mut answer);
+        schema.fits(&answer)
+    };
+    assert!(!changed(&|answer| answer["speed"] = json!(1)));
+    assert!(!changed(&|answer| answer["cases"][0]["passes"][0]["speed"] = json!(1)));
+    assert!(!changed(&|answer| answer["cases"][0]["total-time-s"] = json!(-1)));
+    assert!(!changed(&|answer| answer["cases"][0]["total-time-s"] = Value::Null));
+    assert!(!changed(&|answer| answer["cases"][0]["converges"] = json!(false)), "has a pause");
+    assert!(!changed(&|answer| answer["cases"] = json!([])));
+    assert!(!changed(&|answer| answer["schema"]["version"] = json!(2)));
+}
+
+fn schema() -> Held {
+    Held::new(include_str!("../../docs/schema/plan.schema.json"))
 }
 
 /// The report of a small run.
