@@ -41,9 +41,7 @@ impl Bitmap {
     pub(crate) fn set_range(&self, range: Range<u64>) -> u64 {
         let mut newly_set = 0;
         for (index, mask) in self.masks(range) {
-            if self.words()[index].load(Relaxed) & mask != mask {
-                newly_set += self.or(index, mask);
-            }
+            newly_set += self.or(index, mask);
         }
         newly_set
     }
@@ -98,12 +96,18 @@ impl Bitmap {
         if run.is_empty() { Ok(()) } else { found(run) }
     }
 
-    /// Or-s a mask into a word and counts the bits that are new.
+    /// Or-s a mask into a word and counts the bits that are new. A word that has them already
+    /// is only read: other threads may have its line.
+    #[inline]
     fn or(&self, index: usize, mask: u64) -> u64 {
         if mask == 0 {
             return 0;
         }
-        let before = self.words()[index].fetch_or(mask, Relaxed);
+        let word = &self.words()[index];
+        if word.load(Relaxed) & mask == mask {
+            return 0;
+        }
+        let before = word.fetch_or(mask, Relaxed);
         u64::from((mask & !before).count_ones())
     }
 

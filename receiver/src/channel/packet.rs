@@ -71,8 +71,8 @@ impl Channel {
             self.pages.clear();
             self.pages.extend(header.normal_offsets().map(|offset| offset >> page_shift));
             place::merge(header.normal_offsets(), self.page.as_u64(), &mut self.runs);
-            for run in self.runs.iter().filter(|_| self.terms.keep) {
-                block.lend(run.offset >> page_shift..(run.offset + run.bytes) >> page_shift);
+            if self.terms.keep {
+                block.lend_each(self.pages.iter().copied());
             }
             self.block = index;
         }
