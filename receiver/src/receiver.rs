@@ -37,7 +37,7 @@ use crate::wire::Compression;
 pub struct ReceiverConfig {
     /// Guest memory.
     pub memory: MemoryConfig,
-    /// Reader threads; `None`: one per channel, up to the CPUs and 8.
+    /// Reader threads; `None`: one per channel, up to 8.
     pub readers: Option<usize>,
     /// CPUs to pin readers to, in turn; empty: all that are allowed.
     pub cpus: Vec<usize>,
@@ -232,7 +232,7 @@ impl Receiver {
             (given, _) => given.to_vec(),
         };
         let most = channels.map_or(CHANNELS_MAX, |count| usize::from(count).max(1));
-        let default = allowed.len().min(READERS_DEFAULT_MAX).min(most).max(1);
+        let default = READERS_DEFAULT_MAX.min(most);
         let readers = self.config.readers.unwrap_or(default).min(CHANNELS_MAX);
         let mut pinned: Vec<_> = allowed.into_iter().map(Some).cycle().take(readers).collect();
         pinned.resize(readers, None);
@@ -491,8 +491,9 @@ pub fn allowed_cpus() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
 }
 
-/// Readers started without `--readers`.
-const READERS_DEFAULT_MAX: usize = 8;
+/// Readers started without `--readers`, on few CPUs too: beside threads of the source two readers
+/// get little of the time, and what waits for them gets cold.
+pub const READERS_DEFAULT_MAX: usize = 8;
 
 /// How long the next run waits for those who still look at the last one.
 const LET_GO_LIMIT: Duration = Duration::from_secs(60);

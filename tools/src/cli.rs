@@ -193,7 +193,7 @@ pub(crate) struct HostArguments {
     /// Refuse guests with more RAM; without it 90 % of available memory and free hugepages
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     pub(crate) max_ram: Option<u64>,
-    /// Reader threads, one ring each; without it one per channel, up to the CPUs and 8
+    /// Reader threads, one ring each; without it one per channel, up to 8
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) readers: Option<u8>,
     /// CPUs to pin readers to, as 0-3,8; without it those of the listener's NIC node, else all
@@ -461,7 +461,7 @@ pub(crate) struct CompareArguments {
     /// How often each destination runs; under 6 there is no interval
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) pairs: usize,
-    /// Multifd channels in place of the scenario's
+    /// Multifd channels in place of the scenario's, with one reader each, up to 8
     #[arg(long, value_name = "N")]
     pub(crate) channels: Option<u8>,
     /// landfall's readers in place of the scenario's

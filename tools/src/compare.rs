@@ -9,6 +9,7 @@ use landfall_bench::compare::{
     Comparison, Contender, Cost, SCENARIOS, Scenario, compare, host_facts, now_s, run_ceiling,
 };
 use landfall_bench::recording::{ChannelKind, RecordedChannel, Recording};
+use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::cli::{CeilingArguments, CompareArguments};
 use crate::exit::{Exit, Failure};
@@ -116,7 +117,10 @@ fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failure> {
             let mib = |bytes: &u64| bytes.next_multiple_of(RAM_STEP) >> 20;
             scenario.ram_mib = arguments.ram.iter().map(mib).collect();
         }
-        scenario.channels = arguments.channels.unwrap_or(scenario.channels);
+        if let Some(channels) = arguments.channels {
+            scenario.channels = channels;
+            scenario.readers = channels.clamp(1, READERS_DEFAULT_MAX as u8);
+        }
         scenario.readers = arguments.readers.unwrap_or(scenario.readers);
     }
     Ok(asked)

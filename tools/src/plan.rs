@@ -10,6 +10,7 @@ use landfall_bench::forecast::{
     Calibration, Costs, DirtyTracking, Forecast, Guest, Limit, Network, PAGE_BYTES, Pass, Question,
     SourceSettings, TakenFor, forecast,
 };
+use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 use serde_json::{Value, json};
 
 use crate::cli::{Accelerator, PlanArguments};
@@ -55,7 +56,7 @@ fn question(arguments: &PlanArguments) -> Question {
             },
         },
         network: Network { link_bits_per_second: arguments.link as f64, mtu: arguments.mtu },
-        readers: arguments.readers.unwrap_or(arguments.channels.min(READERS_MAX)),
+        readers: arguments.readers.unwrap_or(arguments.channels.min(READERS_DEFAULT_MAX as u8)),
     }
 }
 
@@ -396,7 +397,5 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {
         .map_err(|error| Failure::host(format!("{}: {error}", path.display())))
 }
 
-/// As many readers as a run takes by itself.
-const READERS_MAX: u8 = 8;
 /// Rounds in the table; of more, the first and the last.
 const SHOWN_MAX: usize = 12;
