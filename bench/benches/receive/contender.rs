@@ -49,13 +49,21 @@ pub(crate) enum Design {
     },
     /// A ring.
     Ring(Join),
-    /// A ring with low-water marks: of the pages that are missing, and for so long of a whole
-    /// packet.
-    LowWater(Option<Duration>),
+    /// A ring with low-water marks: of the pages that are missing, and with patience of more.
+    LowWater(Option<Patience>),
     /// A blocking read of at most so many bytes, and a copy.
     Copied(usize, Copy),
     /// Multishot receives into so many buffers of so many bytes, and a copy.
     Multishot(u16, usize, Copy),
+}
+
+/// A wait for more than is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// Whole packets: 1 only where a header is waited for.
+    pub(crate) packets: usize,
+    /// Not longer.
+    pub(crate) most: Duration,
 }
 
 /// How the receive of the next header joins that of the pages.

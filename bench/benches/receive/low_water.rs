@@ -1,24 +1,24 @@
 //! A ring with low-water marks, as the receiver has it: TCP wakes for all pages that are missing,
-//! and with patience for a whole packet behind a full one.
+//! and with patience for whole packets behind a full one.
 
 use std::os::fd::AsRawFd;
 use std::process;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
 
-use crate::contender::{Counts, RingSetup};
+use crate::contender::{Counts, Patience, RingSetup};
 use crate::place::{Lane, Next};
 use crate::scatter::Scatter;
 use crate::socket::set_low_water;
 use crate::stream::HEADER_BYTES;
 
-/// Receives all lanes to their ends. With `patience` a header is waited for so long together with
-/// the pages behind it.
+/// Receives all lanes to their ends. With `patience` more is waited for than what is needed, as
+/// long as the packet before was a full one.
 pub(crate) fn receive(
     lanes: &mut [Lane<'_>],
-    patience: Option<Duration>,
+    patience: Option<Patience>,
     setup: RingSetup,
 ) -> Counts {
     let entries = u32::try_from(lanes.len().next_power_of_two()).expect("few channels");
@@ -46,7 +46,7 @@ pub(crate) fn receive(
 
 struct Work {
     slots: Vec<Slot>,
-    patience: Option<Duration>,
+    patience: Option<Patience>,
     in_flight: usize,
     counts: Counts,
 }
@@ -59,13 +59,17 @@ struct Slot {
     mark: usize,
     /// Bytes of pages of the packet before, if there are enough to hope for another one like it.
     hoped: usize,
-    /// When a wait for a whole packet ends.
+    /// When a wait for more than is needed ends.
     until: Option<Instant>,
+    /// Without which it is for nothing.
+    needed: usize,
+    /// So many bytes are known to be there.
+    there: usize,
 }
 
 impl Slot {
     fn new() -> Self {
-        Self { scatter: Scatter::new(), mark: 1, hoped: 0, until: None }
+        Self { scatter: Scatter::new(), mark: 1, hoped: 0, until: None, needed: 1, there: 0 }
     }
 
     fn set_mark(&mut self, lane: &Lane<'_>, bytes: usize) {
@@ -79,9 +83,13 @@ impl Slot {
 impl Work {
     fn complete(&mut self, ring: &mut IoUring, lane: &mut Lane<'_>, at: usize, result: i32) {
         let slot = &mut self.slots[at];
-        slot.until = None;
         assert!(result > 0, "receive: {result}");
-        slot.scatter.advance(result.unsigned_abs() as usize);
+        let bytes = result.unsigned_abs() as usize;
+        if slot.until.take().is_some() {
+            slot.there = slot.mark;
+        }
+        slot.there = slot.there.saturating_sub(bytes);
+        slot.scatter.advance(bytes);
         if slot.scatter.missing() == 0 {
             let Next::Pages(bytes) = lane.take_header(slot.scatter.header()) else { return };
             slot.scatter.aim(lane.ram, &lane.runs, true);
@@ -98,17 +106,23 @@ impl Work {
         let slot = &mut self.slots[at];
         let missing = slot.scatter.missing();
         let pages = missing.saturating_sub(HEADER_BYTES);
-        let mut mark = pages.max(1);
-        if let Some(patience) = self.patience
-            && missing == HEADER_BYTES
+        slot.needed = pages.max(1);
+        let mut mark = slot.needed;
+        let is_there = slot.there >= slot.needed;
+        if let Some(Patience { packets, most }) = self.patience
+            && !is_there
             && slot.hoped > 0
+            && (pages > 0 || missing == HEADER_BYTES)
         {
-            slot.until = Some(Instant::now() + patience);
-            mark = missing + slot.hoped;
+            let more = packets - usize::from(pages > 0);
+            if more > 0 {
+                slot.until = Some(Instant::now() + most);
+                mark = pages + more * (HEADER_BYTES + slot.hoped);
+            }
         }
         slot.set_mark(lane, mark);
         let entry = opcode::RecvMsg::new(Fd(lane.socket.as_raw_fd()), slot.scatter.message())
-            .ioprio(if pages > 0 { POLL_FIRST } else { 0 })
+            .ioprio(if mark > 1 && !is_there { POLL_FIRST } else { 0 })
             .build()
             .user_data(at as u64);
         // SAFETY: push needs an operation whose buffers stay valid until its completion.
@@ -135,7 +149,7 @@ impl Work {
         for (slot, lane) in self.slots.iter_mut().zip(lanes) {
             if slot.until.is_some_and(|until| until <= now) {
                 slot.until = None;
-                slot.set_mark(lane, 1);
+                slot.set_mark(lane, slot.needed);
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::contender::{Contender, Design, Join, RING, RingSetup, SOCKET, SocketSetup, Source};
+use crate::contender::{
+    Contender, Design, Join, Patience, RING, RingSetup, SOCKET, SocketSetup, Source,
+};
 use crate::copy::Copy;
 use crate::stream::Order;
 
@@ -150,6 +152,9 @@ fn marks(order: Order, source: Source) -> Vec<Contender> {
         one("fused", Design::Ring(Join::Fused)),
         one("mark of the pages", Design::LowWater(None)),
         one("mark of the pages, patience", PATIENT),
+        one("mark of 2 packets", woken_for(2)),
+        one("mark of 4 packets", woken_for(4)),
+        one("mark of 8 packets", woken_for(8)),
         one("blocking", Design::Blocking { fused: false }),
         one("streamed from 128 KiB", Design::Copied(128 << 10, Copy::Streaming)),
         one("bare", Design::Bare),
@@ -185,7 +190,13 @@ fn channels(channels: usize) -> Vec<Contender> {
 }
 
 /// As the receiver does it.
-const PATIENT: Design = Design::LowWater(Some(Duration::from_micros(500)));
+const PATIENT: Design =
+    Design::LowWater(Some(Patience { packets: 1, most: Duration::from_micros(500) }));
+
+/// As the receiver, for 4.
+const fn woken_for(packets: usize) -> Design {
+    Design::LowWater(Some(Patience { packets, most: Duration::from_millis(3) }))
+}
 
 /// One channel, full packets, a sender that only writes.
 const LINKED: Contender = Contender {
