@@ -19,7 +19,7 @@ pub(super) struct Step {
 }
 
 /// Decodes a piece of a packet's payload to where its pages go: straight, or where
-/// the next place is short and there is a `detour`, through that.
+/// the next place is short, through `detour`.
 ///
 /// Behind the last page the decoder gets room for one byte of ours, so that what
 /// belongs to the packet without making output (the end of a flush) is taken,
@@ -61,7 +61,7 @@ fn advance(
     places: &mut Places<'_>,
 ) -> Result<Step, CodecError> {
     if let Some(span) = places.next() {
-        if span.len() < SHORT_BYTES && !detour.is_empty() {
+        if span.len() < SHORT_BYTES {
             let most = detour.len().min(places.missing() as usize);
             let step = decoder.step(input, Output::of_slice(&mut detour[..most]))?;
             places.put(&detour[..step.made]);

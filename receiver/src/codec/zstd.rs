@@ -3,18 +3,13 @@
 //! Every packet ends with a flush, so that it decodes to its own pages
 //! (`migration/multifd-zstd.c`).
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-use zstd_sys::{
-    ZSTD_DCtx, ZSTD_DCtx_setParameter, ZSTD_FrameHeader, ZSTD_FrameType_e, ZSTD_createDCtx,
-    ZSTD_dParameter, ZSTD_decompressStream, ZSTD_estimateDStreamSize, ZSTD_freeDCtx,
-    ZSTD_getFrameHeader, ZSTD_inBuffer, ZSTD_isError, ZSTD_outBuffer,
-};
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::CodecError;
-use super::output::Output;
-use super::stream::{Step, StreamDecoder, drain, pump};
+use super::stream::DETOUR_BYTES;
+use super::zstd_header::{FrameHeader, WINDOW_LOG_MAX};
 use crate::place::Places;
 use crate::staging::{Lease, Staging};
 
@@ -45,143 +40,101 @@ impl ZstdStream {
         places: &mut Places<'_>,
     ) -> Result<(), CodecError> {
         while self.frame.is_none() && !bytes.is_empty() {
-            let have = &self.header[..self.header_have];
-            match frame_needs(have)? {
-                FrameNeeds::Header(missing) => {
-                    let (now, rest) = bytes.split_at(missing.min(bytes.len()));
-                    self.header[self.header_have..][..now.len()].copy_from_slice(now);
-                    self.header_have += now.len();
-                    bytes = rest;
-                    self.begin(places)?;
-                }
-                FrameNeeds::Bytes(_) => unreachable!("begin made the frame"),
-            }
+            let missing = match FrameHeader::read(&self.header[..self.header_have])? {
+                FrameHeader::Missing(missing) => missing,
+                FrameHeader::Whole { .. } => unreachable!("the frame was made with its header"),
+            };
+            let (now, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.header[self.header_have..][..now.len()].copy_from_slice(now);
+            self.header_have += now.len();
+            bytes = rest;
+            self.begin(places)?;
         }
         match &mut self.frame {
-            Some(frame) => pump(frame, &mut [], bytes, places),
-            None => Ok(()),
+            Some(frame) if !bytes.is_empty() => frame.decode(bytes, places),
+            _ => Ok(()),
         }
     }
 
-    pub(super) fn end(&mut self, places: &mut Places<'_>) -> Result<(), CodecError> {
-        match &mut self.frame {
-            Some(frame) => drain(frame, &mut [], places),
-            None => Err(CodecError::Missing { missing: places.missing() }),
+    pub(super) fn end(&self, places: &Places<'_>) -> Result<(), CodecError> {
+        match places.missing() {
+            0 => Ok(()),
+            missing => Err(CodecError::Missing { missing }),
         }
     }
 
     /// Makes the frame's decoder once its header is whole.
     fn begin(&mut self, places: &mut Places<'_>) -> Result<(), CodecError> {
         let header = &self.header[..self.header_have];
-        let FrameNeeds::Bytes(bytes) = frame_needs(header)? else { return Ok(()) };
-        let lease = self.staging.lend(bytes)?;
-        let frame = self.frame.insert(Frame::new(lease)?);
-        pump(frame, &mut [], header, places)
+        let FrameHeader::Whole { decoder_bytes } = FrameHeader::read(header)? else {
+            return Ok(());
+        };
+        let lease = self.staging.lend(decoder_bytes + DETOUR_BYTES as u64)?;
+        self.frame.insert(Frame::new(lease)?).decode(header, places)
     }
 }
 
-/// What a frame needs before it can be decoded.
-enum FrameNeeds {
-    /// So many more bytes of its header.
-    Header(usize),
-    /// So many bytes of memory.
-    Bytes(u64),
-}
-
-/// Judges a frame by what there is of its header.
-fn frame_needs(header: &[u8]) -> Result<FrameNeeds, CodecError> {
-    let mut found = ZSTD_FrameHeader {
-        frameContentSize: 0,
-        windowSize: 0,
-        blockSizeMax: 0,
-        frameType: ZSTD_FrameType_e::ZSTD_frame,
-        headerSize: 0,
-        dictID: 0,
-        checksumFlag: 0,
-        _reserved1: 0,
-        _reserved2: 0,
-    };
-    // SAFETY: ZSTD_getFrameHeader needs room for its answer and a readable range.
-    // - found is such a struct of ours; header is a slice.
-    let wanted =
-        unsafe { ZSTD_getFrameHeader(&raw mut found, header.as_ptr().cast(), header.len()) };
-    if is_error(wanted) {
-        return Err(CodecError::Broken);
-    }
-    if let Some(missing) = wanted.checked_sub(header.len()).filter(|_| wanted > 0) {
-        return Ok(FrameNeeds::Header(missing));
-    }
-    if found.frameType != ZSTD_FrameType_e::ZSTD_frame {
-        return Err(CodecError::Skippable);
-    }
-    if found.dictID != 0 {
-        return Err(CodecError::Dictionary);
-    }
-    if found.windowSize > WINDOW_BYTES_MAX {
-        return Err(CodecError::Window { found: found.windowSize, limit: WINDOW_BYTES_MAX });
-    }
-    // SAFETY: ZSTD_estimateDStreamSize has no requirements.
-    let bytes = unsafe { ZSTD_estimateDStreamSize(found.windowSize as usize) };
-    Ok(FrameNeeds::Bytes(bytes as u64))
-}
-
-/// A decoder of one frame.
+/// A decoder of one frame. After an error it is of no use.
 struct Frame {
-    context: NonNull<ZSTD_DCtx>,
+    context: DCtx<'static>,
+    /// What has been decoded, on its way to guest RAM: zstd itself would copy it there with
+    /// `memcpy` (docs/decisions/0019-zstd-through-a-buffer.md).
+    detour: Box<[u8]>,
     _lease: Lease,
 }
 
 impl Frame {
     fn new(lease: Lease) -> Result<Self, CodecError> {
-        // SAFETY: ZSTD_createDCtx has no requirements; null is no memory.
-        let context = NonNull::new(unsafe { ZSTD_createDCtx() }).ok_or(CodecError::Memory)?;
-        let parameter = ZSTD_dParameter::ZSTD_d_windowLogMax;
-        // SAFETY: ZSTD_DCtx_setParameter needs a context that nobody else uses: it is new.
-        let set = unsafe { ZSTD_DCtx_setParameter(context.as_ptr(), parameter, WINDOW_LOG_MAX) };
-        assert!(!is_error(set), "the window log is within zstd's bounds");
-        Ok(Self { context, _lease: lease })
+        let mut context = DCtx::try_create().ok_or(CodecError::Memory)?;
+        context
+            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
+            .expect("the window log is within zstd's bounds");
+        Ok(Self { context, detour: vec![0; DETOUR_BYTES].into(), _lease: lease })
     }
-}
 
-impl StreamDecoder for Frame {
-    fn step(&mut self, input: &[u8], output: Output<'_>) -> Result<Step, CodecError> {
-        let mut input = ZSTD_inBuffer { src: input.as_ptr().cast(), size: input.len(), pos: 0 };
-        let mut output = ZSTD_outBuffer { dst: output.as_ptr().cast(), size: output.len(), pos: 0 };
-        // SAFETY: ZSTD_decompressStream needs a context that nobody else uses, readable input and
-        // writable output.
-        // - the context is self's alone, and self is borrowed for the call.
-        // - input is a slice; output is valid for writes of its length (Output), and only written:
-        //   the window is kept in the context (ZSTD_d_stableOutBuffer is off).
-        let left = unsafe {
-            ZSTD_decompressStream(self.context.as_ptr(), &raw mut output, &raw mut input)
-        };
-        match left {
-            0 => Err(CodecError::Ended),
-            left if is_error(left) => Err(CodecError::Broken),
-            _ => Ok(Step { used: input.pos, made: output.pos }),
+    /// Decodes all of `bytes`, and all that they unfold to: nothing is left in the context for
+    /// the next call but the beginning of a block.
+    fn decode(&mut self, bytes: &[u8], places: &mut Places<'_>) -> Result<(), CodecError> {
+        let mut input = InBuffer::around(bytes);
+        // Ends: the detour is full each time, and the places are not without end.
+        loop {
+            let mut output = OutBuffer::around(&mut self.detour[..]);
+            let left = self.context.decompress_stream(&mut output, &mut input);
+            let left = left.map_err(|_code| CodecError::Broken)?;
+            let made = output.pos();
+            put(&self.detour[..made], places)?;
+            if left == 0 {
+                return Err(CodecError::Ended);
+            }
+            if made < self.detour.len() {
+                // Room to spare: it has nothing more to give.
+                let all = input.pos() == bytes.len();
+                return if all { Ok(()) } else { Err(CodecError::Broken) };
+            }
         }
     }
 }
 
-impl Drop for Frame {
-    fn drop(&mut self) {
-        // SAFETY: ZSTD_freeDCtx needs a context of ZSTD_createDCtx, and is the last call on it.
-        unsafe { ZSTD_freeDCtx(self.context.as_ptr()) };
+/// Copies what has been decoded to where it goes: past the caches, which the window needs, and
+/// page by page, since of each copy the first line stays in them. It is looked at next.
+fn put(decoded: &[u8], places: &mut Places<'_>) -> Result<(), CodecError> {
+    let missing = places.missing() as usize;
+    let (mut fitting, beyond) = decoded.split_at(decoded.len().min(missing));
+    while !fitting.is_empty() {
+        let page = PAGE_BYTES - places.filled() as usize % PAGE_BYTES;
+        let (now, rest) = fitting.split_at(fitting.len().min(page));
+        places.put(now);
+        fitting = rest;
+    }
+    if beyond.is_empty() {
+        Ok(())
+    } else {
+        Err(CodecError::Excess { pages_bytes: places.filled() })
     }
 }
 
-// SAFETY: the context is memory that self owns; nothing in it belongs to a thread.
-unsafe impl Send for Frame {}
-
-fn is_error(code: usize) -> bool {
-    // SAFETY: ZSTD_isError has no requirements.
-    unsafe { ZSTD_isError(code) != 0 }
-}
-
-/// The window that a source may ask for: `multifd-zstd-level` goes to 20, whose
-/// window log is 25 (zstd's `ZSTD_defaultCParameters`).
-const WINDOW_LOG_MAX: i32 = 25;
-const WINDOW_BYTES_MAX: u64 = 1 << WINDOW_LOG_MAX;
+/// The smallest page there is: larger ones are copied in several.
+const PAGE_BYTES: usize = 4096;
 
 /// The longest header of a frame (RFC 8878, 3.1.1.1), magic included.
 const HEADER_BYTES_MAX: usize = 18;

@@ -4,7 +4,9 @@
 pub(super) mod encode;
 
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
+use zstd_safe::CParameter;
 
+use super::stream::DETOUR_BYTES;
 use super::{CodecError, Decoder};
 use crate::error::Family;
 use crate::place::{Filled, Places, Run};
@@ -210,6 +212,55 @@ fn dictionaries_skippable_frames_and_large_windows_are_refused_by_their_headers(
     assert!(matches!(refused(Compression::Zstd, &huge), CodecError::Window { .. }));
     let error = refused(Compression::Zstd, &zstd(&[0x00, 15 << 3, 0, 0, 0]));
     assert!(!matches!(error, CodecError::Window { .. }), "{error}");
+}
+
+#[test]
+fn a_frame_reaches_back_through_its_whole_window_however_often_it_has_gone_round_it() {
+    for (window_log, distance_pages) in [(10, 3), (14, 3), (17, 31), (19, 127)] {
+        let mut zstd = zstd::stream::raw::Encoder::new(7).unwrap();
+        zstd.set_parameter(CParameter::WindowLog(window_log)).unwrap();
+        let mut encoder = Encoder::Zstd(zstd);
+        let mut bed = Bed::new(Compression::Zstd);
+        let (mut from, mut sent) = (0, 0);
+        let all_pages = 6 * distance_pages.max(32);
+        for count in [1, 2, 50, 13, 64, 30].into_iter().cycle() {
+            // Noise, that comes again from so far back, and a word that never does.
+            let page = |number: u64| {
+                let mut page = pages(3 * (number % distance_pages), 1);
+                page[..8].copy_from_slice(&number.to_le_bytes());
+                page
+            };
+            let content: Vec<u8> = (from..from + count).flat_map(page).collect();
+            let payload = encoder.packet(&content);
+            sent += payload.len() as u64;
+            let label = format!("window log {window_log}, page {from}");
+            assert_eq!(bed.packet(&payload, &[run(0, count)], 50_000), Ok(()), "{label}");
+            assert!(bed.read(&[run(0, count)]) == content, "{label}");
+            from += count;
+            if from > all_pages {
+                break;
+            }
+        }
+        let reaches_back = distance_pages * PAGE < 1 << window_log;
+        assert_eq!(sent < from * PAGE / 3, reaches_back, "window log {window_log}: {sent} bytes");
+    }
+}
+
+#[test]
+fn what_comes_behind_a_full_detour_of_zstd_is_not_overlooked() {
+    let detour_pages = DETOUR_BYTES as u64 / PAGE;
+    let packet = |payload: &[u8]| {
+        let mut bed = Bed::new(Compression::Zstd);
+        bed.packet(payload, &[run(0, detour_pages)], usize::MAX)
+    };
+    let payload = |count| Encoder::new(Compression::Zstd).packet(&pages(1, count));
+    assert_eq!(packet(&payload(detour_pages)), Ok(()));
+    let excess = CodecError::Excess { pages_bytes: DETOUR_BYTES as u64 };
+    assert_eq!(packet(&payload(detour_pages + 1)), Err(excess));
+    let missing = CodecError::Missing { missing: PAGE };
+    assert_eq!(packet(&payload(detour_pages - 1)), Err(missing));
+    let ending = zstd::bulk::compress(&pages(1, detour_pages), 1).unwrap();
+    assert_eq!(packet(&ending), Err(CodecError::Ended));
 }
 
 #[test]

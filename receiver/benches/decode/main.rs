@@ -1,5 +1,12 @@
 //! Decoding: the receiver's own decoders into guest RAM whose pages lie together or apart, zlib-rs a
-//! page at a time beside them, and XBZRLE. Bytes are those of the pages.
+//! page at a time beside them, and XBZRLE; and zstd, design against design. Bytes are those of the
+//! pages.
+
+mod zstd_contest;
+#[allow(unsafe_code, reason = "zstd writes guest RAM: docs/unsafe.md#decode-bench")]
+mod zstd_straight;
+#[allow(unsafe_code, reason = "zstd's functions for blocks: docs/unsafe.md#decode-bench")]
+mod zstd_window;
 
 use std::io::Write;
 
@@ -19,7 +26,8 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let packets = if measuring { 32 } else { 2 };
-    let ram = ram();
+    let small = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
+    let ram = ram(&small, 2 * (PACKET_PAGES * PAGE) as u64);
     for (what, content) in [("text", text as fn(usize) -> Vec<u8>), ("noise", noise)] {
         let pages: Vec<Vec<u8>> = (0..packets).map(content).collect();
         let mut group = criterion.benchmark_group(what);
@@ -41,6 +49,9 @@ fn main() {
         group.finish();
     }
     xbzrle(&mut criterion, &ram);
+    // Far beyond any cache; in the test suite only what shows right answers.
+    let (packets, turns, ram_packets) = if measuring { (64, 15, 512) } else { (2, 1, 4) };
+    zstd_contest::hold(packets, turns, ram_packets);
     criterion.final_summary();
 }
 
@@ -208,14 +219,11 @@ impl Words {
     }
 }
 
-fn ram() -> RamBlocks {
-    let config = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
-    let mut pool = Pool::open(&config, &|_, _| {}).expect("memory");
+fn ram(config: &MemoryConfig, bytes: u64) -> RamBlocks {
+    let mut pool = Pool::open(config, &|_, _| {}).expect("memory");
     let name = BlockName::parse(b"mem").expect("a name");
-    let pages = 2 * PACKET_PAGES as u64;
-    let request = BlockRequest { name, bytes: pages * PAGE as u64 };
-    let ram = pool.carve(&[request], 4096, &|_, _| {}).expect("memory");
-    ram[0].lend(0..pages);
+    let ram = pool.carve(&[BlockRequest { name, bytes }], 4096, &|_, _| {}).expect("memory");
+    ram[0].lend(0..bytes / PAGE as u64);
     ram
 }
 
