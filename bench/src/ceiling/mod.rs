@@ -1,5 +1,5 @@
 //! The bare ceiling: the same bytes over the same number of sockets into the same kind of memory,
-//! received in large reads and not looked at. No receiver that parses can need less.
+//! received in large reads and not looked at: the loops that anybody would write first.
 //!
 //! Two loops, because which one is better depends on the host: blocking receives and a ring. A
 //! comparison takes the better one.
