@@ -17,7 +17,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod hung_up;
 pub mod listen;
-mod low_water;
+pub mod low_water;
 pub mod main_stream;
 pub mod mapped_ram;
 pub mod migration;

@@ -12,27 +12,27 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 
 /// A socket's low-water mark as it was set last.
-pub(crate) struct LowWater {
+pub struct LowWater {
     /// `None`: no TCP socket; others wake for each piece whatever the mark is.
     bytes: Option<i32>,
 }
 
 impl LowWater {
     /// The mark of a socket that nobody has set one for.
-    pub(crate) fn of(socket: &OwnedFd) -> Self {
+    pub fn of(socket: &OwnedFd) -> Self {
         // Only TCP knows it.
         let is_tcp = nix::sys::socket::getsockopt(socket, sockopt::TcpMaxSeg).is_ok();
         Self { bytes: is_tcp.then_some(1) }
     }
 
     /// True if the kernel minds the mark.
-    pub(crate) fn is_minded(&self) -> bool {
+    pub fn is_minded(&self) -> bool {
         self.bytes.is_some()
     }
 
     /// From now on `bytes` must be there. They must all be on their way: nobody is
     /// woken for fewer.
-    pub(crate) fn set(&mut self, socket: &OwnedFd, bytes: u64) {
+    pub fn set(&mut self, socket: &OwnedFd, bytes: u64) {
         let wanted = i32::try_from(bytes).unwrap_or(i32::MAX).max(1);
         if self.bytes.is_some_and(|now| now != wanted) {
             // A socket that refuses it wakes too often, which is no error.
@@ -54,7 +54,7 @@ pub struct Expected {
 
 /// How long a mark stays above what surely comes: in this time two MiB come at 6 Gbit/s. Main
 /// wakes whoever it waits for, so no sync point waits so long.
-pub(crate) const PATIENCE_NS: u64 = 3_000_000;
+pub const PATIENCE_NS: u64 = 3_000_000;
 
 /// For how many packets at once to wait: twice as many after a wait that brought them, half as many
 /// after one that was vain. Whoever waits in vain for a single one does not repeat it at
@@ -107,7 +107,7 @@ const PACKETS_MAX: u64 = 16;
 
 /// What a thread waits for at most, in all its sockets: it lies in kernel memory meanwhile, and gets
 /// cold.
-pub(crate) const HOPED_BYTES_MAX: u64 = 9 << 18;
+pub const HOPED_BYTES_MAX: u64 = 9 << 18;
 
 sockopt_impl!(
     /// `SO_RCVLOWAT`, which nix has no name for.

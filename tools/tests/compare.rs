@@ -38,7 +38,7 @@ fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
     assert_eq!(scenario["scenario"]["name"], "default-memory");
     let contenders = scenario["contenders"].as_array().expect("contenders");
     let names: Vec<_> = contenders.iter().map(|contender| contender["name"].as_str()).collect();
-    let name = |memory| Some(format!("landfall, {memory}, 3 channels, 2 readers, 0.03 GiB"));
+    let name = |memory| Some(format!("landfall, {memory}, 3 channels, 3 readers, 0.03 GiB"));
     assert_eq!(names, [name("thp").as_deref(), name("default").as_deref()]);
     for contender in contenders {
         let runs = contender["runs"].as_array().expect("runs");

@@ -1,8 +1,8 @@
 //! The bare ceiling: the same bytes over the same number of sockets into the same kind of memory,
 //! received in large reads and not looked at: the loops that anybody would write first.
 //!
-//! Two loops, because which one is better depends on the host: blocking receives and a ring. A
-//! comparison takes the better one.
+//! Three loops, because which one is better depends on the host: blocking receives, a ring, and
+//! receives that wait for as much as landfall's readers do. A comparison takes the better one.
 
 #[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#ceiling-memory")]
 mod memory;
@@ -16,8 +16,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use landfall_receiver::low_water::{HOPED_BYTES_MAX, LowWater, PATIENCE_NS};
 
 use nix::{
     errno::Errno,
@@ -58,7 +60,26 @@ impl CeilingReport {
 pub fn blocking(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Result<CeilingReport> {
     receive(sockets, memory, threads, |lanes| match lanes {
         [lane] => one_socket(lane),
-        lanes => several_sockets(lanes),
+        lanes => polled(lanes, PollTimeout::NONE, READ_BYTES),
+    })
+}
+
+/// Receives until every socket has ended. Its threads sleep until as much has come as landfall waits
+/// for at most, or as long as it waits.
+///
+/// # Errors
+/// As [`blocking`].
+///
+/// # Panics
+/// As [`blocking`].
+pub fn patient(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Result<CeilingReport> {
+    receive(sockets, memory, threads, |lanes| {
+        let mark = HOPED_BYTES_MAX / lanes.len() as u64;
+        for lane in &mut *lanes {
+            LowWater::of(lane.socket).set(lane.socket, mark);
+        }
+        let patience = PollTimeout::try_from(Duration::from_nanos(PATIENCE_NS));
+        polled(lanes, patience.expect("few milliseconds"), mark as usize)
     })
 }
 
@@ -114,7 +135,9 @@ fn one_socket(lane: &mut Lane<'_>) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn several_sockets(lanes: &mut [Lane<'_>]) -> io::Result<u64> {
+/// Receives about `most` bytes at a time from each socket that has some, or, if none says so in
+/// time, from whichever has any.
+fn polled(lanes: &mut [Lane<'_>], patience: PollTimeout, most: usize) -> io::Result<u64> {
     let mut open: Vec<usize> = (0..lanes.len()).collect();
     let mut bytes = 0;
     while !open.is_empty() {
@@ -122,17 +145,28 @@ fn several_sockets(lanes: &mut [Lane<'_>]) -> io::Result<u64> {
             .iter()
             .map(|&at| PollFd::new(lanes[at].socket.as_fd(), PollFlags::POLLIN))
             .collect();
-        match poll(&mut waits, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
+        let in_time = match poll(&mut waits, patience) {
+            Ok(ready) => ready > 0,
+            Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
-        }
-        let ready: Vec<bool> = waits.iter().map(|wait| wait.any().unwrap_or(true)).collect();
+        };
+        let is_ready = |wait: &PollFd<'_>| !in_time || wait.any().unwrap_or(true);
+        let ready: Vec<bool> = waits.iter().map(is_ready).collect();
         let mut ended = Vec::new();
         for (&at, _) in open.iter().zip(ready).filter(|(_, ready)| *ready) {
-            match lanes[at].area.receive(lanes[at].socket, Wait::No)? {
-                Some(taken) => bytes += taken as u64,
-                None => ended.push(at),
+            let Lane { socket, area } = &mut lanes[at];
+            let mut turn = 0;
+            while turn < most {
+                match area.receive(socket, Wait::No)? {
+                    Some(0) => break,
+                    Some(taken) => turn += taken,
+                    None => {
+                        ended.push(at);
+                        break;
+                    }
+                }
             }
+            bytes += turn as u64;
         }
         open.retain(|at| !ended.contains(at));
     }
@@ -151,16 +185,22 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, os::unix::net::UnixStream};
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+        os::unix::net::UnixStream,
+    };
 
     use super::*;
 
     fn check(run: impl Fn(&[OwnedFd], Memory) -> io::Result<CeilingReport>) {
         const SENT: usize = 3_000_001;
-        let (theirs, ours): (Vec<UnixStream>, Vec<OwnedFd>) = (0..5)
-            .map(|_| UnixStream::pair().expect("a pair"))
-            .map(|(theirs, ours)| (theirs, OwnedFd::from(ours)))
-            .unzip();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let pair = |_| {
+            let theirs = TcpStream::connect(listener.local_addr().expect("it")).expect("connected");
+            (theirs, OwnedFd::from(listener.accept().expect("accepted").0))
+        };
+        let (theirs, ours): (Vec<TcpStream>, Vec<OwnedFd>) = (0..5).map(pair).unzip();
         let report = thread::scope(|scope| {
             for mut socket in theirs {
                 scope.spawn(move || socket.write_all(&vec![7; SENT]).expect("written"));
@@ -175,6 +215,13 @@ mod tests {
     fn blocking_threads_receive_every_byte() {
         for threads in [1, 2, 5, 9] {
             check(|sockets, memory| blocking(sockets, memory, threads));
+        }
+    }
+
+    #[test]
+    fn patient_threads_receive_every_byte() {
+        for threads in [1, 2, 5] {
+            check(|sockets, memory| patient(sockets, memory, threads));
         }
     }
 

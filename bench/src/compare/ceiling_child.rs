@@ -11,7 +11,7 @@ use memmap2::{Advice, MmapOptions};
 
 use crate::ceiling::{self, Memory};
 
-/// Receives one migration of `channels` channels with `kind` (`blocking` or `ring`) into `ram_bytes`
+/// Receives one migration of `channels` channels with `kind` (`blocking`, `patient` or `ring`) into `ram_bytes`
 /// of prefaulted hugepages, with at most `readers` threads. Prints the URI that it listens at, and
 /// `done` and how many bytes when everything has come; then waits to be killed.
 ///
@@ -32,6 +32,7 @@ pub fn run(kind: &str, channels: u8, readers: u8, ram_bytes: u64) -> io::Result<
         let threads = sockets.len().min(usize::from(readers));
         match kind {
             "blocking" => ceiling::blocking(sockets, memory, threads),
+            "patient" => ceiling::patient(sockets, memory, threads),
             _ => ceiling::ring(sockets, memory, threads),
         }
     };

@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub enum Receiver {
     /// Blocking receives that parse nothing.
     CeilingBlocking,
+    /// The same, woken for as much as landfall.
+    CeilingPatient,
     /// A ring that parses nothing.
     CeilingRing,
     /// QEMU's own destination.
@@ -22,6 +24,7 @@ impl fmt::Display for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::CeilingBlocking => "ceiling, blocking",
+            Self::CeilingPatient => "ceiling, patient",
             Self::CeilingRing => "ceiling, ring",
             Self::Qemu => "QEMU",
             Self::Landfall => "landfall",
@@ -86,7 +89,7 @@ impl Receiver {
     /// True of those that parse nothing.
     #[must_use]
     pub fn is_ceiling(self) -> bool {
-        matches!(self, Self::CeilingBlocking | Self::CeilingRing)
+        matches!(self, Self::CeilingBlocking | Self::CeilingPatient | Self::CeilingRing)
     }
 }
 

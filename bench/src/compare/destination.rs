@@ -41,6 +41,7 @@ impl Destination {
     ) -> Result<Self, String> {
         match contender.receiver {
             Receiver::CeilingBlocking => Self::ceiling(comparison, contender, "blocking"),
+            Receiver::CeilingPatient => Self::ceiling(comparison, contender, "patient"),
             Receiver::CeilingRing => Self::ceiling(comparison, contender, "ring"),
             Receiver::Qemu => Self::qemu(comparison, prepared, contender),
             Receiver::Landfall => Self::landfall(comparison, prepared, contender),

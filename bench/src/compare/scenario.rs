@@ -157,9 +157,9 @@ impl Scenario {
                 return Err("readers must be at least 1".to_owned());
             }
             let only = match entry.receiver {
-                Receiver::CeilingBlocking | Receiver::CeilingRing => &[MemorySetup::Hugepages][..],
-                Receiver::Qemu => &[MemorySetup::Default, MemorySetup::Hugepages],
                 Receiver::Landfall => continue,
+                Receiver::Qemu => &[MemorySetup::Default, MemorySetup::Hugepages],
+                _ => &[MemorySetup::Hugepages][..],
             };
             if !only.contains(&entry.memory) {
                 return Err(format!("{} has no memory of kind {}", entry.receiver, entry.memory));
