@@ -8,6 +8,7 @@
 pub(crate) mod completion;
 mod features;
 mod patience;
+mod waiting;
 
 use std::io;
 use std::ops::Range;
@@ -25,10 +26,11 @@ use crate::channel::HEADER_BYTES_MAX;
 use crate::clock::now_ns;
 use crate::error::RunError;
 pub use crate::low_water::Expected;
-use crate::low_water::{HOPED_BYTES_MAX, Hope, LowWater};
+use crate::low_water::HOPED_BYTES_MAX;
 use crate::place::Run;
 use crate::wire::COMPRESSED_BYTES_MAX;
 use patience::Patience;
+use waiting::{Patient, Waiting};
 
 /// A ring with its channels' sockets.
 ///
@@ -50,7 +52,6 @@ pub struct ReaderRing {
 /// One channel's socket and what its operation may write.
 struct Slot {
     socket: Arc<OwnedFd>,
-    low_water: LowWater,
     /// Headers, and what comes behind short ones.
     headers: Box<[u8; HEADERS_BYTES]>,
     iovecs: Box<[libc::iovec]>,
@@ -59,21 +60,7 @@ struct Slot {
     staging: Box<[u8]>,
     /// One at a time: what comes is in the order of the stream.
     in_flight: Option<Operation>,
-    /// Bytes without which its present wait is for nothing.
-    surely: u64,
-    /// So many bytes are known to be there.
-    there: u64,
-    /// Its wait for more than it needs.
-    patient: Option<Patient>,
-    hope: Hope,
-}
-
-/// A wait for more than is needed.
-#[derive(Clone, Copy)]
-struct Patient {
-    number: u64,
-    packets: u64,
-    mark: u64,
+    waiting: Waiting,
 }
 
 /// Which operation a completion belongs to.
@@ -142,7 +129,7 @@ impl ReaderRing {
     pub fn attach(&mut self, socket: Arc<OwnedFd>, packet_pages: usize) -> usize {
         let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         self.slots.push(Slot {
-            low_water: LowWater::of(&socket),
+            waiting: Waiting::of(&socket),
             socket,
             headers: Box::new([0; HEADERS_BYTES]),
             // Of every page at most, and of the header behind them.
@@ -150,10 +137,6 @@ impl ReaderRing {
             message: Box::new(empty_message()),
             staging: Box::default(),
             in_flight: None,
-            surely: 1,
-            there: 0,
-            patient: None,
-            hope: Hope::ONE,
         });
         self.slots.len() - 1
     }
@@ -279,7 +262,7 @@ impl ReaderRing {
     /// Environment: `io_uring_enter` failed for a reason that no retry mends.
     pub fn wait(&mut self) -> Result<(), RunError> {
         let slots = &self.slots;
-        let is_on = |slot: usize, number| slots[slot].is_patient(number);
+        let is_on = |slot: usize, number| slots[slot].waiting.is_patient(number);
         let Some(end_ns) = self.patience.next_end_ns(is_on) else {
             return completion::wait(&mut self.ring);
         };
@@ -295,50 +278,32 @@ impl ReaderRing {
     /// they need from now on.
     fn lose_patience(&mut self, now: u64) {
         while let Some((slot, number)) = self.patience.ended(now) {
-            let place = &mut self.slots[slot];
-            if place.is_patient(number) {
-                let packets = place.be_content();
-                place.hope.vain(packets);
+            let Slot { waiting, socket, .. } = &mut self.slots[slot];
+            if waiting.is_patient(number) {
+                waiting.lose_patience(socket);
             }
         }
     }
 
     /// Nobody waits for more than is needed any more: somebody waits for the channels.
     pub fn hurry(&mut self) {
-        for place in &mut self.slots {
-            if place.patient.is_some() {
-                place.be_content();
-            }
+        for Slot { waiting, socket, .. } in &mut self.slots {
+            waiting.be_content(socket);
         }
     }
 
-    /// Sets the slot's low-water mark; returns the flag with which it is minded.
+    /// Sets the slot's low-water mark; returns the flags with which it is minded.
     fn wait_for(&mut self, slot: usize, expected: Expected) -> u16 {
         let bytes_max = HOPED_BYTES_MAX / self.slots.len() as u64;
-        let place = &mut self.slots[slot];
-        place.patient = None;
-        place.surely = expected.surely.max(1);
-        let mut mark = place.surely;
-        if place.there >= mark || !place.low_water.is_minded() {
-            place.low_water.set(&place.socket, mark);
-            return 0;
-        }
-        if expected.packet > 0 {
-            let packets = place.hope.packets(expected.packet, bytes_max);
-            // What is surely there of this packet is one of them.
-            let more = if expected.surely > 0 { packets.saturating_sub(1) } else { packets };
-            if more > 0 {
-                mark = expected.surely + more * expected.packet;
-                let slots = &self.slots;
-                let is_on = |slot: usize, number| slots[slot].is_patient(number);
-                let number = self.patience.begin(slot, now_ns(), is_on);
-                self.slots[slot].patient = Some(Patient { number, packets, mark });
-            }
-        }
-        let place = &mut self.slots[slot];
-        place.low_water.set(&place.socket, mark);
-        // To be woken for all at once is worth it only if what is there is not taken first.
-        if self.features.poll_first && mark > 1 { IORING_RECVSEND_POLL_FIRST } else { 0 }
+        let hoped = self.slots[slot].waiting.hoped(expected, bytes_max);
+        let patient = hoped.map(|(packets, mark)| {
+            let slots = &self.slots;
+            let is_on = |slot: usize, number| slots[slot].waiting.is_patient(number);
+            Patient { number: self.patience.begin(slot, now_ns(), is_on), packets, mark }
+        });
+        let Slot { waiting, socket, .. } = &mut self.slots[slot];
+        let polls_first = waiting.begin(socket, patient);
+        if polls_first && self.features.poll_first { IORING_RECVSEND_POLL_FIRST } else { 0 }
     }
 
     /// The next completion that is there, if any.
@@ -350,12 +315,7 @@ impl ReaderRing {
             Operation::Header(slot) | Operation::Pages(slot) => {
                 let place = &mut self.slots[slot];
                 place.in_flight = None;
-                if let Some(Patient { packets, mark, .. }) = place.patient.take() {
-                    place.hope.met(packets);
-                    place.there = mark;
-                }
-                let bytes = u64::try_from(entry.result()).unwrap_or(0);
-                place.there = place.there.saturating_sub(bytes);
+                place.waiting.ended(u64::try_from(entry.result()).unwrap_or(0));
             }
             Operation::Wake => self.wake_in_flight = false,
             Operation::Cancel => self.cancels_in_flight -= 1,
@@ -530,16 +490,6 @@ impl Slot {
 
     fn has_pages_in_flight(&self) -> bool {
         matches!(self.in_flight, Some(Operation::Pages(_)))
-    }
-
-    fn is_patient(&self, number: u64) -> bool {
-        self.patient.is_some_and(|patient| patient.number == number)
-    }
-
-    /// Its wait ends with what it needs; for how many packets it was.
-    fn be_content(&mut self) -> u64 {
-        self.low_water.set(&self.socket, self.surely);
-        self.patient.take().map_or(0, |patient| patient.packets)
     }
 }
 
