@@ -345,6 +345,7 @@ fn case_json(case: &Case) -> Value {
             "cpu-ns-per-packet": costs.receiver.ns_per_packet,
             "cpu-ns-per-zero-page": costs.receiver.ns_per_zero_page,
             "cpu-ns-per-sync-packet": costs.receiver.ns_per_sync_packet,
+            "cpu-ns-per-resent-page": costs.receiver.ns_per_resent_page,
             "ns-per-normal-page": costs.pace.ns_per_normal_page,
             "ns-per-zero-page": costs.pace.ns_per_zero_page,
             "sync-s-per-tib": costs.sync_s_per_tib,

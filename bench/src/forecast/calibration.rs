@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Costs, GIB, PAGE_BYTES, Pace, ReceiverCosts, SEND_BUFFER_BYTES, least_squares,
+    Costs, GIB, PAGE_BYTES, Pace, ReceiverCosts, SEND_BUFFER_BYTES, Work, least_squares,
     least_squares::Row,
 };
 
@@ -15,6 +15,7 @@ pub struct Calibration {
     /// Without SYNC packets.
     packets: f64,
     sync_packets: f64,
+    resent_pages: f64,
     /// CPU of readers and the main thread.
     cpu_s: f64,
     /// From the first sync point to the last page.
@@ -120,7 +121,7 @@ impl Calibration {
         let normal_pages = number("/pages/normal-pages")?;
         let zero_pages = number("/pages/zero-pages")?;
         if pages_s < PAGES_S_MIN || normal_pages + zero_pages < PAGES_MIN {
-            return Err(OfNoUse("it is too short: 64 MiB and 20 ms of pages are the least"));
+            return Err(OfNoUse("it is too short: 64 MiB and 10 ms of pages are the least"));
         }
         let of_all = |name: &'static str| -> Result<f64, CalibrationError> {
             let each = readers.iter().map(|reader| reader[name].as_f64().ok_or(Missing(name)));
@@ -137,6 +138,7 @@ impl Calibration {
             zero_pages,
             packets: number("/wire/packets")? - number("/wire/sync-packets")?,
             sync_packets: number("/wire/sync-packets")?,
+            resent_pages: number("/pages/resent-pages")?,
             cpu_s: cpu_ns / 1e9,
             pages_s,
             device_state_s: (number("/phases/device-state-done-ns")?
@@ -162,8 +164,9 @@ impl Calibration {
         })
     }
 
-    /// The costs that several runs tell together. Four or more of different shapes tell a GiB, a
-    /// packet, a zero page and a SYNC packet apart; fewer only scale what was measured elsewhere (docs/scaling.md).
+    /// The costs that several runs tell together. Five or more of different shapes tell a GiB, a
+    /// packet, a zero page, a SYNC packet and a page that comes again apart; fewer only scale what
+    /// was measured elsewhere (docs/scaling.md).
     ///
     /// # Panics
     /// Without a run.
@@ -219,14 +222,21 @@ impl Calibration {
     /// What they would have been by these costs.
     #[must_use]
     pub fn cpu_s_by(&self, costs: &ReceiverCosts) -> f64 {
-        let [gib, packets, zero_pages, sync_packets] = self.cpu_row().amounts;
-        costs.cpu_s(gib, packets, zero_pages, sync_packets)
+        costs.cpu_s(&self.work())
     }
 
-    fn cpu_row(&self) -> Row<4> {
-        let normal_gib = self.normal_pages * PAGE_BYTES as f64 / GIB;
-        let amounts = [normal_gib, self.packets, self.zero_pages, self.sync_packets];
-        Row { amounts, cost: self.cpu_s }
+    fn work(&self) -> Work {
+        Work {
+            normal_gib: self.normal_pages * PAGE_BYTES as f64 / GIB,
+            packets: self.packets,
+            zero_pages: self.zero_pages,
+            sync_packets: self.sync_packets,
+            resent_pages: self.resent_pages,
+        }
+    }
+
+    fn cpu_row(&self) -> Row<5> {
+        Row { amounts: self.work().amounts(), cost: self.cpu_s }
     }
 
     fn pace_row(&self) -> Row<2> {
@@ -237,7 +247,7 @@ impl Calibration {
 const SCHEMA_NAME: &str = "landfall.x-query-receiver";
 const SCHEMA_VERSION: u64 = 1;
 /// Below these a run is all beginning and end.
-const PAGES_S_MIN: f64 = 0.02;
+const PAGES_S_MIN: f64 = 0.01;
 const PAGES_MIN: f64 = 16_384.0;
 /// The time of a zero page against one with its data: docs/scaling.md, "What a page costs".
 const ZERO_TO_NORMAL: f64 = 0.5;

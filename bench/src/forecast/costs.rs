@@ -32,6 +32,23 @@ pub struct ReceiverCosts {
     pub ns_per_zero_page: f64,
     /// For each SYNC packet, and what a sync point takes beside, ns.
     pub ns_per_sync_packet: f64,
+    /// More for each page that has come before, ns: such pages lie apart, and come in short rounds.
+    pub ns_per_resent_page: f64,
+}
+
+/// What comes in a stretch of the migration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// GiB of pages with their data.
+    pub normal_gib: f64,
+    /// Packets with pages.
+    pub packets: f64,
+    /// Zero pages.
+    pub zero_pages: f64,
+    /// SYNC packets.
+    pub sync_packets: f64,
+    /// Pages of both kinds that have come before.
+    pub resent_pages: f64,
 }
 
 /// Wall time of a page in a migration that neither `max-bandwidth` nor the link holds back: the
@@ -81,28 +98,31 @@ impl Costs {
 impl ReceiverCosts {
     /// As measured on loopback: docs/scaling.md, "What a page costs".
     pub const LOOPBACK: Self = Self {
-        s_per_gib: 0.227,
-        ns_per_packet: 5300.0,
+        s_per_gib: 0.183,
+        ns_per_packet: 3000.0,
         ns_per_zero_page: 0.0,
-        ns_per_sync_packet: 5700.0,
+        ns_per_sync_packet: 6500.0,
+        ns_per_resent_page: 690.0,
     };
 
     /// CPU seconds of a stretch of the migration.
     #[must_use]
-    pub fn cpu_s(&self, normal_gib: f64, packets: f64, zero_pages: f64, sync_packets: f64) -> f64 {
-        let ns = self.ns_per_packet * packets
-            + self.ns_per_zero_page * zero_pages
-            + self.ns_per_sync_packet * sync_packets;
-        self.s_per_gib * normal_gib + ns / 1e9
+    pub fn cpu_s(&self, work: &Work) -> f64 {
+        let ns = self.ns_per_packet * work.packets
+            + self.ns_per_zero_page * work.zero_pages
+            + self.ns_per_sync_packet * work.sync_packets
+            + self.ns_per_resent_page * work.resent_pages;
+        self.s_per_gib * work.normal_gib + ns / 1e9
     }
 
-    /// From seconds, in the order of [`Self::cpu_s`].
-    pub(super) fn of([gib, packet, zero_page, sync_packet]: [f64; 4]) -> Self {
+    /// From seconds, in the order of [`Work::amounts`].
+    pub(super) fn of([gib, packet, zero_page, sync_packet, resent_page]: [f64; 5]) -> Self {
         Self {
             s_per_gib: gib,
             ns_per_packet: packet * 1e9,
             ns_per_zero_page: zero_page * 1e9,
             ns_per_sync_packet: sync_packet * 1e9,
+            ns_per_resent_page: resent_page * 1e9,
         }
     }
 
@@ -113,7 +133,16 @@ impl ReceiverCosts {
             ns_per_packet: self.ns_per_packet * factor,
             ns_per_zero_page: self.ns_per_zero_page * factor,
             ns_per_sync_packet: self.ns_per_sync_packet * factor,
+            ns_per_resent_page: self.ns_per_resent_page * factor,
         }
+    }
+}
+
+impl Work {
+    /// One for each cost.
+    pub(super) fn amounts(&self) -> [f64; 5] {
+        let Self { normal_gib, packets, zero_pages, sync_packets, resent_pages } = *self;
+        [normal_gib, packets, zero_pages, sync_packets, resent_pages]
     }
 }
 

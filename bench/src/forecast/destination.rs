@@ -1,6 +1,6 @@
 //! What the destination of a migration needs.
 
-use super::{Costs, GIB, PACKET_PAGES, PAGE_BYTES, Pass, Pause, Question};
+use super::{Costs, GIB, PACKET_PAGES, PAGE_BYTES, Pass, Pause, Question, Work};
 
 /// CPUs and memory of the destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,21 +26,26 @@ impl Destination {
         pause: Option<&Pause>,
     ) -> Self {
         let sync_packets = f64::from(question.source.channels);
-        let cpu_of = |pages: f64, zero: f64| {
-            let normal_gib = (pages - zero) * PAGE_BYTES as f64 / GIB;
-            costs.receiver.cpu_s(normal_gib, pages / PACKET_PAGES as f64, zero, sync_packets)
+        let cpu_of = |pages: f64, zero_pages: f64, resent_pages: f64| {
+            costs.receiver.cpu_s(&Work {
+                normal_gib: (pages - zero_pages) * PAGE_BYTES as f64 / GIB,
+                packets: pages / PACKET_PAGES as f64,
+                zero_pages,
+                sync_packets,
+                resent_pages,
+            })
         };
         let mut cores: f64 = 0.0;
         let mut bytes_per_second_max: f64 = 0.0;
         let mut cpu_s = 0.0;
         for pass in passes {
-            let pass_cpu_s = cpu_of(pass.sent_pages, pass.zero_pages);
+            let pass_cpu_s = cpu_of(pass.sent_pages, pass.zero_pages, pass.resent_pages);
             cpu_s += pass_cpu_s;
             cores = cores.max(pass_cpu_s / pass.duration_s);
             bytes_per_second_max = bytes_per_second_max.max(pass.bytes / pass.duration_s);
         }
         if let Some(pause) = pause {
-            cpu_s += cpu_of(pause.last_pass_pages, 0.0);
+            cpu_s += cpu_of(pause.last_pass_pages, 0.0, pause.resent_pages);
         }
         let ram_bytes = question.guest.ram_bytes;
         Self {

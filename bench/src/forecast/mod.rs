@@ -14,7 +14,7 @@ mod question;
 
 pub use calibration::{Calibration, CalibrationError, TakenFor};
 use costs::SEND_BUFFER_BYTES;
-pub use costs::{Costs, Pace, ReceiverCosts};
+pub use costs::{Costs, Pace, ReceiverCosts, Work};
 pub use destination::Destination;
 pub use precopy::{Forecast, Limit, Pass, Pause, Remedy, forecast};
 pub use question::{DirtyTracking, Guest, Network, Question, QuestionError, SourceSettings};

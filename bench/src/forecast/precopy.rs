@@ -8,7 +8,7 @@
 //! send, and never with nothing.
 
 use super::{
-    Costs, GIB, HEADER_BYTES, PACKET_PAGES, PAGE_BYTES, Question, destination::Destination,
+    Costs, GIB, HEADER_BYTES, PACKET_PAGES, PAGE_BYTES, Question, Work, destination::Destination,
     question::DirtyTracking,
 };
 
@@ -38,6 +38,8 @@ pub struct Pass {
     pub sent_pages: f64,
     /// Zero pages among them.
     pub zero_pages: f64,
+    /// Pages among them that an earlier pass has sent.
+    pub resent_pages: f64,
     /// Bytes of packets.
     pub bytes: f64,
     /// Pages that the sync at its end finds to be sent.
@@ -57,6 +59,8 @@ pub struct Pause {
     pub last_pass_s: f64,
     /// Pages of the last pass.
     pub last_pass_pages: f64,
+    /// Pages among them that an earlier pass has sent.
+    pub resent_pages: f64,
     /// The device state.
     pub device_state_s: f64,
     /// The answer on the return path.
@@ -135,6 +139,7 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
             duration_s,
             sent_pages,
             zero_pages: sent.zero(),
+            resent_pages: sent.again,
             bytes: content.bytes() * sent_pages,
             left_pages: dirty.pages(),
             threshold_pages,
@@ -160,6 +165,7 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
         stop_and_sync_s: costs.stop_s + sync_s,
         last_pass_s: dirty.pages() * page_s + on_its_way / speed.link_bytes_per_second(),
         last_pass_pages: dirty.pages(),
+        resent_pages: dirty.again(),
         device_state_s: costs.device_state_s,
         answer_s: costs.answer_s,
     };
@@ -250,10 +256,11 @@ fn grain_s(limit: Limit) -> f64 {
     if limit == Limit::MaxBandwidth { RATE_PERIOD_S } else { ITERATION_S }
 }
 
-/// Of pages on their way: the share of zero pages.
+/// Of pages on their way: the share of zero pages, and of those that are sent again.
 #[derive(Clone, Copy)]
 struct Mix {
     zero_share: f64,
+    again_share: f64,
 }
 
 impl Mix {
@@ -297,9 +304,13 @@ impl Speed<'_> {
         let pace = self.costs.pace;
         let source =
             (normal * pace.ns_per_normal_page + mix.zero_share * pace.ns_per_zero_page) / 1e9;
-        let normal_gib = normal * PAGE_BYTES as f64 / GIB;
-        let packets = 1.0 / PACKET_PAGES as f64;
-        let cpu_s = self.costs.receiver.cpu_s(normal_gib, packets, mix.zero_share, 0.0);
+        let cpu_s = self.costs.receiver.cpu_s(&Work {
+            normal_gib: normal * PAGE_BYTES as f64 / GIB,
+            packets: 1.0 / PACKET_PAGES as f64,
+            zero_pages: mix.zero_share,
+            sync_packets: 0.0,
+            resent_pages: mix.again_share,
+        });
         // A channel has one reader, so more of these than channels are of no use.
         let readers = self.question.readers.min(self.question.source.channels);
         let all = [
@@ -320,6 +331,8 @@ impl Speed<'_> {
 struct Dirty {
     inside: Share,
     outside: Share,
+    /// Pages among both that no pass has sent.
+    unsent: f64,
     /// Nothing of the first pass is left.
     is_later: bool,
     tracking: DirtyTracking,
@@ -347,6 +360,8 @@ impl Share {
 struct Sent {
     inside: Share,
     outside: Share,
+    /// Pages of both that an earlier pass has sent.
+    again: f64,
 }
 
 impl Sent {
@@ -372,6 +387,7 @@ impl Dirty {
         Self {
             inside: Share { pages: inside, zero: zero - zero_outside },
             outside: Share { pages: outside, zero: zero_outside },
+            unsent: all,
             is_later: false,
             tracking: question.source.tracking,
         }
@@ -381,9 +397,15 @@ impl Dirty {
         self.inside.pages + self.outside.pages
     }
 
+    /// Pages among them that a pass has sent.
+    fn again(&self) -> f64 {
+        (self.pages() - self.unsent).max(0.0)
+    }
+
     fn content(&self) -> Mix {
         let zero = self.inside.zero + self.outside.zero;
-        Mix { zero_share: if self.pages() > 0.0 { zero / self.pages() } else { 0.0 } }
+        let share = |pages: f64| if self.pages() > 0.0 { pages / self.pages() } else { 0.0 };
+        Mix { zero_share: share(zero), again_share: share(self.again()) }
     }
 
     /// Takes pages away. The first pass meets both kinds alike; a later one goes on where the one
@@ -397,7 +419,11 @@ impl Dirty {
             let share = share_of(pages, self.pages());
             (share, share)
         };
-        let sent = Sent { inside: self.inside.part(inside), outside: self.outside.part(outside) };
+        // What no pass has sent comes first, whichever of the two it is of.
+        let again = (pages - self.unsent).max(0.0);
+        self.unsent -= pages - again;
+        let sent =
+            Sent { inside: self.inside.part(inside), outside: self.outside.part(outside), again };
         self.inside = self.inside.less(sent.inside);
         self.outside = self.outside.less(sent.outside);
         self.is_later = true;
@@ -618,6 +644,19 @@ mod tests {
         let forecast = forecast(&question, &costs());
         assert_eq!(forecast.passes[0].limit, Limit::Receiver);
         assert!((0.99..1.01).contains(&forecast.destination.cores), "{:?}", forecast.destination);
+    }
+
+    #[test]
+    fn pages_that_are_sent_again_are_all_that_exceed_ram() {
+        let forecast = forecast(&question(), &costs());
+        assert_eq!(forecast.passes[0].resent_pages, 0.0);
+        let pause = forecast.pause.expect("it ends");
+        let sent = forecast.passes.iter().map(|pass| pass.sent_pages).sum::<f64>();
+        let again = forecast.passes.iter().map(|pass| pass.resent_pages).sum::<f64>();
+        let all = sent + pause.last_pass_pages;
+        let ram = (16 << 20) as f64;
+        assert!(all > ram, "{all}");
+        assert!((all - again - pause.resent_pages - ram).abs() < 1.0, "{all} {again} {pause:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::Command;
 use landfall_bench::forecast::{
     Calibration, DirtyTracking, Guest, Network, Question, SourceSettings, forecast,
 };
+use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::machine::{Measured, Migration, Writes};
 
@@ -112,7 +113,7 @@ impl Migration {
                 link_bits_per_second: self.link_gbit.map_or(1e13, |gbit| gbit as f64 * 1e9),
                 mtu: 65535,
             },
-            readers: self.channels.min(2),
+            readers: self.channels.min(READERS_DEFAULT_MAX as u8),
         }
     }
 }
