@@ -50,12 +50,7 @@ impl Host {
         let receiver = Receiver::new(config, observer, &|_, _| {}).unwrap();
         let mut host = Self { receiver, shut, rest: None, _alone: alone };
         host.completes("the first run");
-        // The last thread says that the run has ended before it ends itself.
-        let deadline = Instant::now() + PATIENCE;
-        while !Census::take().threads.is_empty() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-        }
-        let rest = Census::take();
+        let rest = Census::at_rest();
         assert!(rest.threads.is_empty(), "{rest:#?}");
         host.rest = Some(rest);
         host
@@ -232,6 +227,22 @@ struct Census {
 }
 
 impl Census {
+    /// What is there when nothing goes any more: the last thread says that the run has ended
+    /// before it ends itself, and of a list of threads the kernel leaves out the rest when the
+    /// one that it is at ends meanwhile, so one look that finds none is not enough.
+    fn at_rest() -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = Self::take();
+        loop {
+            thread::sleep(Duration::from_millis(5));
+            let now = Self::take();
+            if now == last && now.threads.is_empty() || Instant::now() >= deadline {
+                return now;
+            }
+            last = now;
+        }
+    }
+
     fn take() -> Self {
         let mut census = Self { threads: BTreeMap::new(), descriptors: BTreeMap::new() };
         for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
