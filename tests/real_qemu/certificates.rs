@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
@@ -47,7 +47,9 @@ impl Authority {
         let names = if is_server { names.to_vec() } else { Vec::new() };
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CountryName, "GB");
+        // The one form that X.520 has for a country; GnuTLS prints any other in hexadecimal.
+        let country = DnValue::PrintableString("GB".try_into().unwrap());
+        params.distinguished_name.push(DnType::CountryName, country);
         params.distinguished_name.push(DnType::OrganizationName, "Example, Org");
         let common = if is_server { "destination" } else { "source" };
         params.distinguished_name.push(DnType::CommonName, common);

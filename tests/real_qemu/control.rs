@@ -41,6 +41,11 @@ impl ControlDestination {
         &self.uri
     }
 
+    /// Puts what the QEMU printed behind an error.
+    pub(crate) fn blame(&self, error: &str) -> String {
+        format!("{error}; control: {}", self.process.log())
+    }
+
     /// Waits for the load to be over; returns the file of each named block.
     pub(crate) fn finish(mut self) -> Result<impl Fn(&str) -> Option<PathBuf>, String> {
         wait_until("completed control", Duration::from_secs(30), || {

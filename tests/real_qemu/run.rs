@@ -86,7 +86,7 @@ pub(crate) fn into_control(case: &Case, programs: &Programs, seed: u64) -> Resul
     let mut source = Source::start(case, programs.qemu(case)?, scratch.path(), seed)?;
     let destination = ControlDestination::start(case, programs.qemu(case)?, scratch.path())?;
     let uri = destination.uri().to_owned();
-    let state = source.migrate(&uri)?;
+    let state = source.migrate(&uri).map_err(|error| destination.blame(&error))?;
     let file_of = destination.finish()?;
     let blocks = source.blocks()?;
     compare_ram(case, &mut source, &blocks, file_of)?;
