@@ -1,5 +1,8 @@
 //! Guests saved to mapped-ram files by the synthetic source, and what a receiver makes of them.
 
+#[path = "mask_parts/masks.rs"]
+mod masks;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;

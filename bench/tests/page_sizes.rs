@@ -1,6 +1,9 @@
 //! Guests whose target has other pages than 4 KiB, from the synthetic source over sockets into a
 //! receiver: the packets' headers have another length, and nothing may count on 128 pages.
 
+#[path = "mask_parts/masks.rs"]
+mod masks;
+
 use std::sync::Arc;
 
 use landfall_bench::form::ZeroForm;

@@ -5,6 +5,8 @@
 mod certificates;
 #[path = "faults_parts/host.rs"]
 mod host;
+#[path = "mask_parts/masks.rs"]
+mod masks;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
