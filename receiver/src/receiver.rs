@@ -1,100 +1,39 @@
 //! The receiver: guest memory that stays, and one migration after the other.
 
+mod config;
+mod under_way;
+
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use landfall_pagepool::{MemoryConfig, MemoryReport, Pool};
+use landfall_pagepool::{MemoryReport, Pool};
 use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
-use serde_json::Value;
-use uuid::Uuid;
 
 use crate::arrivals::Arrivals;
 use crate::channel::{RunMethod, Terms};
 use crate::clock::{nanos, now_ns};
 use crate::device_packets::DevicePackets;
-use crate::door::{Allow, Door};
+use crate::door::Door;
 use crate::error::{Family, RunError};
-use crate::listen::{Address, FdSets, ListenError, Listeners};
+use crate::listen::{Address, ListenError, Listeners};
 use crate::mapped_ram::FileReads;
-use crate::migration::{ChannelCount, Conductor, Ended, Plan, Received, Sink};
+use crate::migration::{ChannelCount, Conductor, Ended, Plan, Sink};
 use crate::nic_node::{NearCpus, cpus_near};
 use crate::panicked::caught;
 use crate::reader::{CHANNELS_MAX, Reader};
 use crate::ring::RingFeatures;
 use crate::run::{Run, lock};
-use crate::staging::{STAGING_MAX_DEFAULT, Staging};
+use crate::staging::Staging;
 use crate::status::Status;
-use crate::tls::TlsServer;
 use crate::watchdog::Watchdog;
 use crate::wire::Compression;
 
-/// What stays the same for all runs of a receiver.
-#[derive(Clone, Debug)]
-pub struct ReceiverConfig {
-    /// Guest memory.
-    pub memory: MemoryConfig,
-    /// Reader threads; `None`: one per channel, up to 8.
-    pub readers: Option<usize>,
-    /// CPUs to pin readers to, in turn; empty: all that are allowed.
-    pub cpus: Vec<usize>,
-    /// Where pages go.
-    pub sink: Sink,
-    /// Bytes that a run may take for payloads, decoders and device state of
-    /// channels.
-    pub staging_max: u64,
-    /// Device state that comes on channels is kept.
-    pub keep_device_packets: bool,
-    /// How the pages of a mapped-ram file are read.
-    pub file_reads: FileReads,
-    /// `--stall-timeout`.
-    pub stall: Duration,
-    /// `--idle-timeout`.
-    pub idle: Option<Duration>,
-    /// `--max-time`.
-    pub max_time: Option<Duration>,
-}
-
-impl Default for ReceiverConfig {
-    fn default() -> Self {
-        Self {
-            memory: MemoryConfig::default(),
-            readers: None,
-            cpus: Vec::new(),
-            sink: Sink::Ram,
-            staging_max: STAGING_MAX_DEFAULT,
-            keep_device_packets: true,
-            file_reads: FileReads::default(),
-            stall: Duration::from_secs(60),
-            idle: None,
-            max_time: None,
-        }
-    }
-}
-
-/// What one run is asked for.
-#[derive(Default)]
-pub struct Incoming {
-    /// How many multifd channels; `None`: derived.
-    pub channels: Option<u8>,
-    /// How pages on channels are compressed; `None` follows the packets.
-    pub compression: Option<Compression>,
-    /// The capability `switchover-ack`.
-    pub switchover_ack: bool,
-    /// The parameter `direct-io`: files are read past the page cache.
-    pub direct_io: bool,
-    /// What files named `/dev/fdset/N` are.
-    pub fdsets: Arc<FdSets>,
-    /// The guest's UUID; channels with another are strays.
-    pub uuid: Option<Uuid>,
-    /// Who may connect.
-    pub allow: Option<Allow>,
-    /// Every connection is under TLS, and how it is met.
-    pub tls: Option<TlsServer>,
-}
+pub use config::{Incoming, ReceiverConfig};
+pub use under_way::{Migration, Observer};
 
 /// Receives migrations, one at a time.
 pub struct Receiver {
@@ -105,72 +44,6 @@ pub struct Receiver {
     current: Mutex<Option<Arc<Migration>>>,
     observer: Observer,
     starting: Mutex<u64>,
-}
-
-/// Told when a run's status changes, on one of the run's threads.
-pub type Observer = Arc<dyn Fn(&Migration, Status) + Send + Sync>;
-
-/// A migration, under way or ended.
-pub struct Migration {
-    /// What its threads share.
-    pub run: Arc<Run>,
-    /// QEMU's `socket-address` list.
-    pub socket_address: Value,
-    /// Where the listener's network card is, if that is known.
-    pub near: Option<NearCpus>,
-    /// io_uring features of its readers.
-    pub features: RingFeatures,
-    /// Guest memory as of now, or as of the end.
-    pub memory: Arc<Mutex<MemoryReport>>,
-    ended: OnceLock<Ended>,
-    done: (Mutex<bool>, Condvar),
-}
-
-impl Migration {
-    /// What is left of it, once it has ended.
-    pub fn ended(&self) -> Option<&Ended> {
-        self.ended.get()
-    }
-
-    /// Waits for its end.
-    pub fn wait(&self) -> &Ended {
-        let mut done = lock(&self.done.0);
-        while !*done {
-            done = self.done.1.wait(done).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        self.ended.get().expect("it has ended")
-    }
-
-    /// Waits for its end, at most `timeout`; true if it has ended.
-    pub fn wait_for(&self, timeout: Duration) -> bool {
-        let done = lock(&self.done.0);
-        let (done, _) = self
-            .done
-            .1
-            .wait_timeout_while(done, timeout, |done| !*done)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *done
-    }
-
-    /// Whoever waits for its end goes on.
-    fn wake_waiters(&self) {
-        *lock(&self.done.0) = true;
-        self.done.1.notify_all();
-    }
-
-    /// Its main thread has panicked when the walk was over: nobody else can end it. True if
-    /// its end was not known before.
-    fn give_up(&self, error: RunError) -> bool {
-        self.run.fail(error.clone());
-        self.run.stop();
-        let received = Received { ram: self.run.ram().cloned(), ..Received::default() };
-        let error = self.run.error().cloned().or(Some(error));
-        let is_news = self.ended.set(Ended { error, received, ..Ended::default() }).is_ok();
-        if is_news {
-            *self.run.status() = Status::Failed;
-        }
-        is_news
-    }
 }
 
 /// Why a migration could not be started.

@@ -1,0 +1,76 @@
+//! How fast pages go, and who says so.
+
+use super::Limit;
+use super::step::RATE_PERIOD_S;
+use crate::forecast::{Costs, GIB, HEADER_BYTES, PACKET_PAGES, PAGE_BYTES, Question, Work};
+
+/// Of pages on their way: the share of zero pages, and of those that are sent again.
+#[derive(Clone, Copy)]
+pub(super) struct Mix {
+    pub(super) zero_share: f64,
+    pub(super) again_share: f64,
+}
+
+impl Mix {
+    /// Bytes of a page on average, its part of the packet's header included.
+    pub(super) fn bytes(self) -> f64 {
+        let header = HEADER_BYTES as f64 / PACKET_PAGES as f64;
+        (1.0 - self.zero_share) * PAGE_BYTES as f64 + header
+    }
+}
+
+/// How long a page takes.
+pub(super) struct Speed<'a> {
+    pub(super) question: &'a Question,
+    pub(super) costs: &'a Costs,
+    /// In place of everything that limits it.
+    pub(super) bytes_per_second: Option<f64>,
+}
+
+impl Speed<'_> {
+    /// While the guest runs: seconds for a page, and who says so.
+    pub(super) fn live(&self, mix: Mix) -> (f64, Limit) {
+        let unlimited = self.last(mix);
+        let limit = self.question.source.max_bandwidth as f64;
+        // Packets that the channels have not sent yet are not counted yet: in every period one of
+        // each channel comes on top, and half of the one that was one too many.
+        let uncounted = f64::from(self.question.source.channels) + 0.5;
+        let packet_bytes = mix.bytes() * PACKET_PAGES as f64;
+        let limited = mix.bytes() / (limit + uncounted * packet_bytes / RATE_PERIOD_S);
+        if self.bytes_per_second.is_none() && limit > 0.0 && limited > unlimited.0 {
+            (limited, Limit::MaxBandwidth)
+        } else {
+            unlimited
+        }
+    }
+
+    /// In the last pass.
+    pub(super) fn last(&self, mix: Mix) -> (f64, Limit) {
+        if let Some(speed) = self.bytes_per_second {
+            return (mix.bytes() / speed, Limit::Link);
+        }
+        let normal = 1.0 - mix.zero_share;
+        let pace = self.costs.pace;
+        let source =
+            (normal * pace.ns_per_normal_page + mix.zero_share * pace.ns_per_zero_page) / 1e9;
+        let cpu_s = self.costs.receiver.cpu_s(&Work {
+            normal_gib: normal * PAGE_BYTES as f64 / GIB,
+            packets: 1.0 / PACKET_PAGES as f64,
+            zero_pages: mix.zero_share,
+            sync_packets: 0.0,
+            resent_pages: mix.again_share,
+        });
+        // A channel has one reader, so more of these than channels are of no use.
+        let readers = self.question.readers.min(self.question.source.channels);
+        let all = [
+            (mix.bytes() / self.link_bytes_per_second(), Limit::Link),
+            (source, Limit::Source),
+            (cpu_s / f64::from(readers), Limit::Receiver),
+        ];
+        all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three of them")
+    }
+
+    pub(super) fn link_bytes_per_second(&self) -> f64 {
+        self.question.network.payload_bytes_per_second()
+    }
+}

@@ -1,0 +1,49 @@
+//! When the source looks at what is left.
+
+use super::Limit;
+
+/// What is left is looked at between two steps only.
+pub(super) struct Step {
+    /// How long one is.
+    grain_s: f64,
+    /// Seconds for a page.
+    page_s: f64,
+    /// Seconds for a page within a step: under `max-bandwidth` a step's pages go at full speed, and
+    /// then nothing until its end.
+    burst_page_s: f64,
+}
+
+impl Step {
+    pub(super) fn new(limit: Limit, page_s: f64, burst_page_s: f64) -> Self {
+        let grain_s = if limit == Limit::MaxBandwidth { RATE_PERIOD_S } else { ITERATION_S };
+        Self { grain_s, page_s, burst_page_s }
+    }
+
+    fn pages(&self) -> f64 {
+        self.grain_s / self.page_s
+    }
+
+    /// Pages that the first pass sends, and how long that takes. It has many steps, so on average
+    /// it is half a step late.
+    pub(super) fn first(&self, pages: f64, threshold: f64) -> (f64, f64) {
+        // The bandwidth, and with it the threshold, is known after a tenth of a second.
+        let least = RATE_PERIOD_S / self.page_s;
+        let sent = (pages - threshold + self.pages() / 2.0).max(least).min(pages);
+        (sent, sent * self.page_s)
+    }
+
+    /// As [`Self::first`], of a later pass: whole steps, until what is left is below the threshold.
+    /// With its last page a pass is over, whatever is left of the step.
+    pub(super) fn later(&self, pages: f64, threshold: f64) -> (f64, f64) {
+        let needed = ((pages - threshold) / self.pages()).floor() + 1.0;
+        let sent = (needed.max(1.0) * self.pages()).min(pages);
+        let steps = (sent / self.pages()).floor();
+        let rest = sent - steps * self.pages();
+        (sent, steps * self.grain_s + rest * self.burst_page_s)
+    }
+}
+
+/// The source counts bandwidth, and keeps to `max-bandwidth`, in stretches of 100 ms.
+pub(super) const RATE_PERIOD_S: f64 = 0.1;
+/// It sends for 50 ms before it looks at what is left.
+const ITERATION_S: f64 = 0.05;

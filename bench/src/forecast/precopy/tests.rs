@@ -1,0 +1,195 @@
+//! What holds of any forecast, whatever its costs.
+
+use super::*;
+use crate::forecast::{DirtyTracking, Guest, Network, Pace, ReceiverCosts, SourceSettings};
+
+const MIB: u64 = 1 << 20;
+
+fn question() -> Question {
+    Question {
+        guest: Guest {
+            ram_bytes: 64 << 30,
+            zero_share: 0.0,
+            dirty_bytes_per_second: (100 * MIB) as f64,
+            working_set_bytes: 4 << 30,
+        },
+        source: SourceSettings {
+            downtime_limit_s: 0.3,
+            max_bandwidth: 0,
+            channels: 8,
+            tracking: DirtyTracking::BeforeSending,
+        },
+        network: Network { link_bits_per_second: 10e9, mtu: 1500 },
+        readers: 8,
+    }
+}
+
+fn costs() -> Costs {
+    Costs::assumed_low(8)
+}
+
+#[test]
+fn a_guest_that_writes_nothing_takes_one_pass_and_pauses_for_most_of_the_downtime_limit() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = 0.0;
+    let forecast = forecast(&question, &costs());
+    assert_eq!(forecast.passes.len(), 1);
+    let pause = forecast.pause.expect("it ends").total_s();
+    assert!((0.25..0.31).contains(&pause), "{pause}");
+    let seconds = (64_u64 << 30) as f64 * 1.0026 / question.network.payload_bytes_per_second();
+    assert!((forecast.total_s / seconds - 1.0).abs() < 0.01, "{} s", forecast.total_s);
+}
+
+#[test]
+fn every_page_is_sent_once_where_nothing_is_written() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = 0.0;
+    question.guest.zero_share = 0.4;
+    let forecast = forecast(&question, &costs());
+    let last = forecast.pause.expect("it ends").last_pass_pages;
+    let pages = forecast.passes[0].sent_pages + last;
+    assert!((pages - (16 << 20) as f64).abs() < 1.0, "{pages}");
+}
+
+#[test]
+fn more_bandwidth_never_takes_longer() {
+    for tracking in [DirtyTracking::BeforeSending, DirtyTracking::AtSync] {
+        for rate in [0, 50, 500, 5000] {
+            let mut before = f64::INFINITY;
+            for step in 0..60 {
+                let mut question = question();
+                question.source.tracking = tracking;
+                question.guest.dirty_bytes_per_second = (rate * MIB) as f64;
+                question.network.link_bits_per_second = 1e9 * 1.15_f64.powi(step);
+                let forecast = forecast(&question, &costs());
+                if forecast.pause.is_none() {
+                    assert!(before.is_infinite(), "a faster link ends it no more: {question:?}");
+                    continue;
+                }
+                // A pass less means a longer one before: half a pass may be lost by that.
+                let allowed = before + 0.15;
+                assert!(forecast.total_s <= allowed, "{} after {before}", forecast.total_s);
+                before = before.min(forecast.total_s);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_smaller_working_set_leaves_less_and_never_more_than_itself() {
+    let mut before = 0.0;
+    for mib in [16, 64, 256, 1024, 4096, 16384] {
+        let mut question = question();
+        question.guest.dirty_bytes_per_second = (2000 * MIB) as f64;
+        question.guest.working_set_bytes = mib * MIB;
+        question.source.max_bandwidth = 500 * MIB;
+        let forecast = forecast(&question, &costs());
+        let left = forecast.passes[0].left_pages;
+        // What the pass itself had not sent is there whatever is written.
+        let most = (mib * MIB / PAGE_BYTES) as f64 + forecast.passes[0].threshold_pages;
+        assert!(left <= most, "{left} of {most}");
+        assert!(left > before, "{mib} MiB: {left} after {before}");
+        before = left;
+    }
+}
+
+#[test]
+fn a_working_set_that_fits_the_downtime_limit_ends_at_any_rate() {
+    let mut question = question();
+    question.guest.working_set_bytes = 64 * MIB;
+    question.guest.dirty_bytes_per_second = 1e12;
+    let forecast = forecast(&question, &costs());
+    let last = forecast.pause.expect("it ends").last_pass_pages;
+    // The first pass leaves a rest of RAM, too.
+    assert!(forecast.passes.len() <= 3, "{:?}", forecast.passes);
+    assert!((16_384.0..16_384.0 + forecast.passes[0].threshold_pages).contains(&last), "{last}");
+}
+
+#[test]
+fn where_it_does_not_end_each_remedy_alone_lets_it_end() {
+    for tracking in [DirtyTracking::BeforeSending, DirtyTracking::AtSync] {
+        let mut question = question();
+        question.source.tracking = tracking;
+        question.guest.dirty_bytes_per_second = (3000 * MIB) as f64;
+        let stuck = forecast(&question, &costs());
+        assert_eq!(stuck.pause, None);
+        let remedy = stuck.remedy.expect("told");
+        let mut calmer = question;
+        calmer.guest.dirty_bytes_per_second = remedy.dirty_bytes_per_second.expect("a rate");
+        assert!(forecast(&calmer, &costs()).pause.is_some());
+        calmer.guest.dirty_bytes_per_second *= 1.1;
+        assert!(forecast(&calmer, &costs()).pause.is_none(), "it is the highest such rate");
+        let mut faster = question;
+        let payload = faster.network.payload_bytes_per_second();
+        let factor = remedy.bytes_per_second.expect("a bandwidth") / payload;
+        faster.network.link_bits_per_second *= factor * 1.01;
+        let mut fast = costs();
+        fast.pace = Pace { ns_per_normal_page: 0.0, ns_per_zero_page: 0.0 };
+        fast.receiver = ReceiverCosts::LOOPBACK.times(0.0);
+        assert!(forecast(&faster, &fast).pause.is_some());
+        let mut patient = question;
+        patient.source.downtime_limit_s = remedy.downtime_limit_s * 1.05;
+        assert!(forecast(&patient, &costs()).pause.is_some(), "{remedy:?}");
+    }
+}
+
+#[test]
+fn pages_watched_only_from_their_sending_on_are_sent_again_less_often() {
+    let mut question = question();
+    let kvm = forecast(&question, &costs());
+    question.source.tracking = DirtyTracking::AtSync;
+    let tcg = forecast(&question, &costs());
+    assert!(kvm.passes[0].left_pages < tcg.passes[0].left_pages);
+}
+
+#[test]
+fn max_bandwidth_holds_back_all_but_the_pause() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = 0.0;
+    question.source.max_bandwidth = 100 * MIB;
+    let forecast = forecast(&question, &costs());
+    assert_eq!(forecast.passes[0].limit, Limit::MaxBandwidth);
+    let rate = forecast.passes[0].bytes / forecast.passes[0].duration_s / MIB as f64;
+    // 8.5 packets in each 100 ms come on top.
+    assert!((142.0..143.0).contains(&rate), "{rate} MiB/s");
+    // 36 to 43 MiB at the link's 1.1 GiB/s.
+    let pause = forecast.pause.expect("it ends").last_pass_s;
+    assert!((0.03..0.04).contains(&pause), "{pause}");
+}
+
+#[test]
+fn four_tebibytes_need_bitmaps_of_256_mebibytes() {
+    let mut question = question();
+    question.guest.ram_bytes = 4 << 40;
+    assert_eq!(forecast(&question, &costs()).destination.bitmap_bytes, 256 << 20);
+}
+
+#[test]
+fn few_readers_are_the_limit_of_a_fast_link() {
+    let mut question = question();
+    question.network.link_bits_per_second = 200e9;
+    question.readers = 1;
+    let forecast = forecast(&question, &costs());
+    assert_eq!(forecast.passes[0].limit, Limit::Receiver);
+    assert!((0.99..1.01).contains(&forecast.destination.cores), "{:?}", forecast.destination);
+}
+
+#[test]
+fn pages_that_are_sent_again_are_all_that_exceed_ram() {
+    let forecast = forecast(&question(), &costs());
+    assert_eq!(forecast.passes[0].resent_pages, 0.0);
+    let pause = forecast.pause.expect("it ends");
+    let sent = forecast.passes.iter().map(|pass| pass.sent_pages).sum::<f64>();
+    let again = forecast.passes.iter().map(|pass| pass.resent_pages).sum::<f64>();
+    let all = sent + pause.last_pass_pages;
+    let ram = (16 << 20) as f64;
+    assert!(all > ram, "{all}");
+    assert!((all - again - pause.resent_pages - ram).abs() < 1.0, "{all} {again} {pause:?}");
+}
+
+#[test]
+fn jumbo_frames_leave_more_for_pages() {
+    let of = |mtu| Network { link_bits_per_second: 8.0, mtu }.payload_bytes_per_second();
+    assert!((of(1500) - 1448.0 / 1538.0).abs() < 1e-9);
+    assert!((of(9000) - 8948.0 / 9038.0).abs() < 1e-9);
+}
