@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
 use landfall_bench::forecast::{
     Calibration, Costs, DirtyTracking, Forecast, Guest, Limit, Network, PAGE_BYTES, Pass, Question,
-    SourceSettings, TakenFor, forecast,
+    SourceSettings, Spread, TakenFor, forecast,
 };
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 use serde_json::{Value, json};
@@ -93,7 +93,8 @@ fn text(question: &Question, calibrations: &[Calibration], cases: &[Case]) -> St
     let mut text = summary(cases).trim_fmt();
     text.push('\n');
     for case in cases {
-        let _ = writeln!(text, "\n{}, round by round:", case.name);
+        let _ =
+            writeln!(text, "\n{}, round by round, with a pause near the expected one:", case.name);
         let _ = writeln!(text, "{}", rounds(&case.forecast).trim_fmt());
         if let Some(remedy) = remedy(case) {
             let _ = writeln!(text, "{remedy}");
@@ -162,16 +163,16 @@ fn summary(cases: &[Case]) -> Table {
     let mut row = |name: &str, value: &dyn Fn(&Case) -> String| {
         table.add_row([name.to_owned()].into_iter().chain(cases.iter().map(value)));
     };
-    row("total time", &|case| match case.forecast.pause {
-        Some(_) => format!("{:.1} s", case.forecast.total_s),
+    row("total time", &|case| match &case.forecast.outcomes {
+        Some(all) => spread(&all.total_s, 1.0, 1, " s"),
         None => "does not converge".to_owned(),
     });
-    row("rounds", &|case| match case.forecast.pause {
-        Some(_) => (case.forecast.passes.len() + 1).to_string(),
+    row("rounds", &|case| match &case.forecast.outcomes {
+        Some(all) => spread(&all.rounds, 1.0, 0, ""),
         None => format!("{} and no end", case.forecast.passes.len()),
     });
-    row("guest's pause", &|case| match case.forecast.pause {
-        Some(pause) => format!("{:.0} ms", pause.total_s() * 1e3),
+    row("guest's pause", &|case| match &case.forecast.outcomes {
+        Some(all) => spread(&all.pause_s, 1e3, 0, " ms"),
         None => "–".to_owned(),
     });
     row("of it the last round", &|case| match case.forecast.pause {
@@ -189,6 +190,17 @@ fn summary(cases: &[Case]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// What is expected, and the least and the most where that is something else.
+fn spread(spread: &Spread, by: f64, digits: usize, unit: &str) -> String {
+    let text = |value: f64| format!("{:.digits$}", value * by);
+    let (mean, least, most) = (text(spread.mean), text(spread.least), text(spread.most));
+    if least == most {
+        format!("{mean}{unit}")
+    } else {
+        format!("{mean}{unit} ({least} to {most})")
+    }
 }
 
 fn limit(limit: Limit) -> &'static str {
@@ -356,6 +368,13 @@ fn case_json(case: &Case) -> Value {
             "prefault-s-per-gib": costs.prefault_s_per_gib,
         },
     });
+    if let Some(all) = &forecast.outcomes {
+        value["expected"] = json!({
+            "total-time-s": spread_json(&all.total_s),
+            "rounds": spread_json(&all.rounds),
+            "downtime-s": spread_json(&all.pause_s),
+        });
+    }
     if let Some(pause) = &forecast.pause {
         value["downtime-s"] = pause.total_s().into();
         value["pause"] = json!({
@@ -373,6 +392,10 @@ fn case_json(case: &Case) -> Value {
         value["would-converge-at"] = at;
     }
     value
+}
+
+fn spread_json(spread: &Spread) -> Value {
+    json!({ "mean": spread.mean, "least": spread.least, "most": spread.most })
 }
 
 fn pass_json(pass: &Pass) -> Value {

@@ -16,7 +16,7 @@ pub use calibration::{Calibration, CalibrationError, TakenFor};
 use costs::SEND_BUFFER_BYTES;
 pub use costs::{Costs, Pace, ReceiverCosts, Work};
 pub use destination::Destination;
-pub use precopy::{Forecast, Limit, Pass, Pause, Remedy, forecast};
+pub use precopy::{Forecast, Limit, Outcomes, Pass, Pause, Remedy, Spread, forecast};
 pub use question::{DirtyTracking, Guest, Network, Question, QuestionError, SourceSettings};
 
 /// Bytes of a target page: x86-64.

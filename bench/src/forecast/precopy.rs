@@ -7,11 +7,13 @@
 //! pass begins. So the guest of a quiet migration is stopped with most of `downtime-limit` still to
 //! send, and never with nothing.
 
+mod chance;
 mod dirty;
 mod speed;
 mod step;
 
 use super::{Costs, PAGE_BYTES, Question, destination::Destination};
+use chance::Chance;
 use dirty::Dirty;
 use speed::Speed;
 use step::Step;
@@ -25,6 +27,8 @@ pub struct Forecast {
     pub passes: Vec<Pass>,
     /// The guest's pause; none if precopy never gets there.
     pub pause: Option<Pause>,
+    /// How far it depends on chance; none if precopy never gets to the pause.
+    pub outcomes: Option<Outcomes>,
     /// What would let precopy end, where it does not.
     pub remedy: Option<Remedy>,
     /// What the destination needs.
@@ -79,6 +83,41 @@ impl Pause {
     }
 }
 
+/// The same migration again and again: the steps between which the source looks at what is left
+/// fall otherwise, and it counts a packet more or less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcomes {
+    /// From `migrate` to `completed`, seconds.
+    pub total_s: Spread,
+    /// Passes, that of the pause included.
+    pub rounds: Spread,
+    /// The guest's pause, seconds.
+    pub pause_s: Spread,
+}
+
+/// What a figure is on average, and between what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The average: what is expected.
+    pub mean: f64,
+    /// The least.
+    pub least: f64,
+    /// The most.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of all `values`, one at least.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<_> = values.collect();
+        Self {
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            least: values.iter().copied().fold(f64::INFINITY, f64::min),
+            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
 /// Who holds back a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -103,20 +142,42 @@ pub struct Remedy {
     pub downtime_limit_s: f64,
 }
 
-/// Goes through the migration.
+/// Goes through the migration, as often as there are [`Outcomes`]; of these the answer shows the
+/// one whose pause is nearest to the average.
 ///
 /// The question must have passed [`Question::check`].
 #[must_use]
 pub fn forecast(question: &Question, costs: &Costs) -> Forecast {
-    let mut forecast = run(question, costs, None);
-    if forecast.pause.is_none() {
-        forecast.remedy = Some(remedy(question, costs, &forecast));
+    let mut middle = run(question, costs, None, Chance::AVERAGE);
+    if middle.pause.is_none() {
+        middle.remedy = Some(remedy(question, costs, &middle));
+        return middle;
     }
-    forecast
+    let all: Vec<_> = Chance::all()
+        .map(|chance| run(question, costs, None, chance))
+        .filter_map(|forecast| forecast.pause.map(|pause| (pause.total_s(), forecast)))
+        .collect();
+    let pause_s = Spread::of(all.iter().map(|(pause_s, _)| *pause_s));
+    let outcomes = Outcomes {
+        total_s: Spread::of(all.iter().map(|(_, forecast)| forecast.total_s)),
+        rounds: Spread::of(all.iter().map(|(_, forecast)| forecast.passes.len() as f64 + 1.0)),
+        pause_s,
+    };
+    let far = |pause_s: f64| (pause_s - outcomes.pause_s.mean).abs();
+    let (_, shown) = all
+        .into_iter()
+        .min_by(|(a, _), (b, _)| far(*a).total_cmp(&far(*b)))
+        .unwrap_or((0.0, middle));
+    Forecast { outcomes: Some(outcomes), ..shown }
 }
 
 /// One migration; `bytes_per_second` in place of everything that limits it.
-fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> Forecast {
+fn run(
+    question: &Question,
+    costs: &Costs,
+    bytes_per_second: Option<f64>,
+    chance: Chance,
+) -> Forecast {
     let speed = Speed { question, costs, bytes_per_second };
     let limit_s = question.source.downtime_limit_s;
     let sync_s = costs.sync_s_per_tib * question.guest.ram_bytes as f64 / TIB;
@@ -127,10 +188,11 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
         let pages = dirty.pages();
         let content = dirty.content();
         let (page_s, limit) = speed.live(content);
-        let threshold_pages = content.bytes() / page_s * limit_s / PAGE_BYTES as f64;
+        let counted = chance.counted(passes.len(), question.source.channels, page_s);
+        let threshold_pages = content.bytes() / page_s * counted * limit_s / PAGE_BYTES as f64;
         let step = Step::new(limit, page_s, speed.last(content).0);
         let (sent_pages, sending_s) = if passes.is_empty() {
-            step.first(pages, threshold_pages)
+            step.first(pages, threshold_pages, chance.late())
         } else {
             step.later(pages, threshold_pages)
         };
@@ -157,7 +219,14 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
         // Without an end the passes come nearer and nearer to one that repeats itself.
         if left >= before * (1.0 - STILL) || passes.len() == PASSES_MAX {
             let destination = Destination::of(question, costs, &passes, None);
-            return Forecast { total_s: clock_s, passes, pause: None, remedy: None, destination };
+            return Forecast {
+                total_s: clock_s,
+                passes,
+                pause: None,
+                outcomes: None,
+                remedy: None,
+                destination,
+            };
         }
     }
     let (page_s, _) = speed.last(dirty.content());
@@ -178,6 +247,7 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
         total_s: clock_s + pause.total_s(),
         passes,
         pause: Some(pause),
+        outcomes: None,
         remedy: None,
         destination,
     }
@@ -187,7 +257,7 @@ fn run(question: &Question, costs: &Costs, bytes_per_second: Option<f64>) -> For
 fn remedy(question: &Question, costs: &Costs, stuck: &Forecast) -> Remedy {
     let last = stuck.passes.last().expect("there is a first pass");
     let now = last.bytes / last.duration_s;
-    let ends_at = |speed: f64| run(question, costs, Some(speed)).pause.is_some();
+    let ends_at = |speed: f64| run(question, costs, Some(speed), Chance::AVERAGE).pause.is_some();
     let bytes_per_second = ends_at(now * SEARCH_MAX).then(|| {
         // Not the present speed itself: that does not end, whoever holds it back.
         least(now, now * SEARCH_MAX, ends_at)
@@ -195,7 +265,7 @@ fn remedy(question: &Question, costs: &Costs, stuck: &Forecast) -> Remedy {
     let ends_with = |rate: f64| {
         let mut calmer = *question;
         calmer.guest.dirty_bytes_per_second = rate;
-        run(&calmer, costs, None).pause.is_some()
+        run(&calmer, costs, None, Chance::AVERAGE).pause.is_some()
     };
     let rate = question.guest.dirty_bytes_per_second;
     let dirty_bytes_per_second = ends_with(0.0)

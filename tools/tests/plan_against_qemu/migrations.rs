@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use landfall_bench::forecast::{
-    Calibration, DirtyTracking, Guest, Network, Question, SourceSettings, forecast,
+    Calibration, DirtyTracking, Guest, Network, Outcomes, Question, SourceSettings, Spread,
+    forecast,
 };
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
@@ -20,8 +21,9 @@ fn ten_migrations_take_as_long_as_forecast() {
         .tempdir_in("/dev/shm")
         .expect("a folder for the guests' memory");
     let kept = std::env::var_os("LANDFALL_PLAN_RUNS").map(PathBuf::from);
-    let run = |index: usize, migration: &Migration| {
-        let kept = kept.as_ref().map(|folder| folder.join(format!("run-{index}.json")));
+    let run = |index: usize, pass: usize, migration: &Migration| {
+        let name = format!("run-{index}-{pass}.json");
+        let kept = kept.as_ref().map(|folder| folder.join(name));
         if let Some(measured) = kept.as_ref().and_then(|path| Measured::read(path)) {
             return measured;
         }
@@ -33,28 +35,38 @@ fn ten_migrations_take_as_long_as_forecast() {
         }
         measured
     };
-    let calibration = run(0, &CALIBRATION);
+    let calibration = run(0, 0, &CALIBRATION);
     let calibration = Calibration::read(&calibration.report).expect("a calibration");
     let costs = Calibration::costs(&[calibration]);
     println!("calibrated: {costs:?}");
+    let mut all: [Vec<Measured>; MIGRATIONS.len()] = Default::default();
+    for pass in 0..passes() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            all[index].push(run(index + 1, pass, migration));
+        }
+    }
     println!(
         "| guest | writes | network | total, s | rounds | pause, ms | bursts/s |\n|---|---|---|---|---|---|---|"
     );
     let mut outside = Vec::new();
-    for (index, migration) in MIGRATIONS.iter().enumerate() {
-        let measured = run(index + 1, migration);
+    for (index, (migration, runs)) in MIGRATIONS.iter().zip(&all).enumerate() {
         let answer = forecast(&migration.question(), &costs);
-        let pause = answer.pause.expect("all of them end");
-        let figure = |name: &str| measured.source[name].as_f64().expect("a figure of the source");
-        let rounds = measured.source["ram"]["dirty-sync-count"].as_f64().expect("a count") - 1.0;
-        let pairs = [
-            ("total", answer.total_s, figure("total-time") / 1e3),
-            ("rounds", answer.passes.len() as f64 + 1.0, rounds),
-            ("pause", pause.total_s() * 1e3, figure("downtime")),
+        let Outcomes { total_s, rounds, pause_s } = answer.outcomes.expect("all of them end");
+        let figures = |name: &str| -> Vec<f64> {
+            let figure =
+                |run: &Measured| run.source[name].as_f64().expect("a figure of the source");
+            runs.iter().map(figure).collect()
+        };
+        let syncs = |run: &Measured| run.source["ram"]["dirty-sync-count"].as_f64();
+        let measured_rounds = runs.iter().map(|run| syncs(run).expect("a count") - 1.0).collect();
+        let triples = [
+            ("total", scaled(total_s, 1.0), in_units(figures("total-time"), 1e-3)),
+            ("rounds", scaled(rounds, 1.0), in_units(measured_rounds, 1.0)),
+            ("pause", scaled(pause_s, 1e3), in_units(figures("downtime"), 1.0)),
         ];
-        print_row(migration, &pairs, &measured);
-        for (what, predicted, found) in pairs {
-            let error = predicted / found - 1.0;
+        print_row(migration, &triples, runs);
+        for (what, predicted, found) in triples {
+            let error = predicted.mean / found.mean - 1.0;
             if error.abs() > ALLOWED {
                 outside.push(format!("{}: {what} {:+.0} %", index + 1, error * 100.0));
             }
@@ -65,7 +77,20 @@ fn ten_migrations_take_as_long_as_forecast() {
     assert!(totals.is_empty(), "{totals:?}");
 }
 
-fn print_row(migration: &Migration, pairs: &[(&str, f64, f64); 3], measured: &Measured) {
+/// How often each is made, in turn.
+fn passes() -> usize {
+    std::env::var("LANDFALL_PLAN_PASSES").map_or(5, |text| text.parse().expect("a number"))
+}
+
+fn scaled(spread: Spread, by: f64) -> Spread {
+    Spread { mean: spread.mean * by, least: spread.least * by, most: spread.most * by }
+}
+
+fn in_units(values: Vec<f64>, unit: f64) -> Spread {
+    Spread::of(values.into_iter().map(|value| value * unit))
+}
+
+fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread); 3], runs: &[Measured]) {
     let Migration { ram_mib, zero_percent, channels, writes, max_bandwidth_mib, .. } = migration;
     let writes = writes.map_or("stopped".to_owned(), |writes| {
         format!("{} MiB/s in {} MiB", writes.mib_per_second, writes.working_set_mib)
@@ -77,17 +102,26 @@ fn print_row(migration: &Migration, pairs: &[(&str, f64, f64); 3], measured: &Me
     if *max_bandwidth_mib > 0 {
         network += &format!(", max-bandwidth {max_bandwidth_mib} MiB/s");
     }
-    let cell = |&(what, predicted, found): &(&str, f64, f64)| {
-        let digits = if what == "total" { 2 } else { 0 };
-        let error = (predicted / found - 1.0) * 100.0;
-        format!("{predicted:.digits$} / {found:.digits$} ({error:+.0} %)")
+    let cell = |(what, predicted, found): &(&str, Spread, Spread)| {
+        let digits = match *what {
+            "total" => 2,
+            "rounds" => 1,
+            _ => 0,
+        };
+        let text = |spread: &Spread| {
+            let Spread { mean, least, most } = spread;
+            format!("{mean:.digits$} ({least:.digits$} to {most:.digits$})")
+        };
+        let error = (predicted.mean / found.mean - 1.0) * 100.0;
+        format!("{} / {}, {error:+.0} %", text(predicted), text(found))
     };
-    let figures: Vec<_> = pairs.iter().map(cell).collect();
+    let figures: Vec<_> = triples.iter().map(cell).collect();
+    let bursts = Spread::of(runs.iter().map(|run| run.bursts_per_second));
     println!(
         "| {ram_mib} MiB, {zero_percent} % zero, {channels} channels | {writes} | {network}, {} ms | {} | {:.0} |",
         migration.downtime_limit_ms,
         figures.join(" | "),
-        measured.bursts_per_second,
+        bursts.mean,
     );
 }
 
@@ -144,16 +178,16 @@ const fn writes(mib_per_second: u64, working_set_mib: u64) -> Option<Writes> {
 
 #[rustfmt::skip]
 const MIGRATIONS: [Migration; 10] = [
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: None, max_bandwidth_mib: 200, link_gbit: None, downtime_limit_ms: 300 },
-    Migration { ram_mib: 1024, zero_percent: 50, channels: 2, writes: writes(20, 128), max_bandwidth_mib: 0, link_gbit: Some(2), downtime_limit_ms: 300 },
-    Migration { ram_mib: 512, zero_percent: 0, channels: 2, writes: writes(40, 128), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 300 },
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(100, 256), max_bandwidth_mib: 0, link_gbit: Some(4), downtime_limit_ms: 100 },
-    Migration { ram_mib: 1536, zero_percent: 30, channels: 4, writes: writes(80, 512), max_bandwidth_mib: 400, link_gbit: None, downtime_limit_ms: 200 },
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(60, 64), max_bandwidth_mib: 150, link_gbit: None, downtime_limit_ms: 300 },
-    Migration { ram_mib: 512, zero_percent: 0, channels: 2, writes: writes(50, 256), max_bandwidth_mib: 100, link_gbit: None, downtime_limit_ms: 500 },
-    Migration { ram_mib: 1024, zero_percent: 80, channels: 2, writes: writes(30, 96), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 300 },
-    Migration { ram_mib: 2048, zero_percent: 20, channels: 2, writes: writes(150, 1024), max_bandwidth_mib: 0, link_gbit: Some(8), downtime_limit_ms: 300 },
-    Migration { ram_mib: 768, zero_percent: 0, channels: 8, writes: writes(30, 200), max_bandwidth_mib: 128, link_gbit: Some(2), downtime_limit_ms: 150 },
+    Migration { ram_mib: 512, zero_percent: 60, channels: 3, writes: writes(30, 96), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(10, 96), max_bandwidth_mib: 160, link_gbit: Some(1), downtime_limit_ms: 400 },
+    Migration { ram_mib: 512, zero_percent: 0, channels: 4, writes: writes(90, 48), max_bandwidth_mib: 300, link_gbit: None, downtime_limit_ms: 400 },
+    Migration { ram_mib: 2048, zero_percent: 0, channels: 4, writes: writes(60, 160), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
+    Migration { ram_mib: 768, zero_percent: 20, channels: 8, writes: writes(150, 48), max_bandwidth_mib: 0, link_gbit: Some(3), downtime_limit_ms: 300 },
+    Migration { ram_mib: 1536, zero_percent: 0, channels: 8, writes: writes(50, 48), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 100 },
+    Migration { ram_mib: 768, zero_percent: 20, channels: 3, writes: writes(20, 96), max_bandwidth_mib: 250, link_gbit: Some(6), downtime_limit_ms: 300 },
+    Migration { ram_mib: 1536, zero_percent: 60, channels: 8, writes: None, max_bandwidth_mib: 160, link_gbit: Some(3), downtime_limit_ms: 300 },
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 8, writes: writes(10, 512), max_bandwidth_mib: 120, link_gbit: None, downtime_limit_ms: 100 },
+    Migration { ram_mib: 768, zero_percent: 60, channels: 2, writes: None, max_bandwidth_mib: 300, link_gbit: None, downtime_limit_ms: 400 },
 ];
 /// The error that a forecast may have.
 const ALLOWED: f64 = 0.15;

@@ -32,9 +32,9 @@ impl Speed<'_> {
     pub(super) fn live(&self, mix: Mix) -> (f64, Limit) {
         let unlimited = self.last(mix);
         let limit = self.question.source.max_bandwidth as f64;
-        // Packets that the channels have not sent yet are not counted yet: in every period one of
-        // each channel comes on top, and half of the one that was one too many.
-        let uncounted = f64::from(self.question.source.channels) + 0.5;
+        // A packet counts once its channel has sent it. The one that goes beyond the limit does so
+        // by half on average, and those of the other channels are under way then.
+        let uncounted = f64::from(self.question.source.channels) - 0.5;
         let packet_bytes = mix.bytes() * PACKET_PAGES as f64;
         let limited = mix.bytes() / (limit + uncounted * packet_bytes / RATE_PERIOD_S);
         if self.bytes_per_second.is_none() && limit > 0.0 && limited > unlimited.0 {

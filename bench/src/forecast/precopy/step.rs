@@ -23,12 +23,12 @@ impl Step {
         self.grain_s / self.page_s
     }
 
-    /// Pages that the first pass sends, and how long that takes. It has many steps, so on average
-    /// it is half a step late.
-    pub(super) fn first(&self, pages: f64, threshold: f64) -> (f64, f64) {
+    /// Pages that the first pass sends, and how long that takes. It has many steps, so where they
+    /// fall is chance: it is a share `late` of a step late.
+    pub(super) fn first(&self, pages: f64, threshold: f64, late: f64) -> (f64, f64) {
         // The bandwidth, and with it the threshold, is known after a tenth of a second.
         let least = RATE_PERIOD_S / self.page_s;
-        let sent = (pages - threshold + self.pages() / 2.0).max(least).min(pages);
+        let sent = (pages - threshold + self.pages() * late).max(least).min(pages);
         (sent, sent * self.page_s)
     }
 
