@@ -1,9 +1,14 @@
 //! A comparison, tiny: whether it works, not what it finds.
 
+#[path = "../../tests/json_schema/held.rs"]
+mod held;
+
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use held::Held;
+use serde_json::{Value, json};
 
 fn compare(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_landfall");
@@ -15,6 +20,7 @@ fn result(output: &Output) -> (Value, Value) {
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{log}");
     let mut whole: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    schema().hold(&whole, "what this comparison tells");
     (whole["scenarios"][0].take(), whole)
 }
 
@@ -122,4 +128,45 @@ fn an_unknown_scenario_is_told_the_known_ones_and_they_are_files() {
     let listed = compare(&["--list", "-v"]);
     let text = String::from_utf8_lossy(&listed.stdout);
     assert!(text.contains("name = \"xbzrle\"") && text.contains("dirties-mib = "), "{text}");
+}
+
+fn schema() -> Held {
+    Held::new(include_str!("../../docs/schema/compare.schema.json"))
+}
+
+#[test]
+fn every_record_fits_the_schema_and_all_of_it_is_used() {
+    let mut schema = schema();
+    schema.is_strict("landfall.compare", 1);
+    let records = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/records");
+    let json_in = |directory: &Path| -> Vec<_> {
+        let entries = fs::read_dir(directory).expect("a folder").flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    for path in json_in(Path::new(records)).iter().flat_map(|day| json_in(day)) {
+        if path.extension().is_some_and(|end| end == "json") {
+            let text = fs::read(&path).expect("a record");
+            schema.hold(&serde_json::from_slice(&text).expect("JSON"), &path.display().to_string());
+        }
+    }
+    let unused = schema.unseen(&[]);
+    assert!(unused.is_empty(), "in the schema, but in no record: {unused:?}");
+}
+
+#[test]
+fn the_schema_refuses_what_no_comparison_tells() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/records/2026-11-27/random.json");
+    let good: Value = serde_json::from_slice(&fs::read(path).expect("a record")).expect("JSON");
+    let changed = |place: &str, value: Value| {
+        let mut whole = good.clone();
+        *whole.pointer_mut(place).expect("it is there") = value;
+        schema().fits(&whole)
+    };
+    let scenario = "/scenarios/0";
+    assert!(changed(&format!("{scenario}/pairs"), json!(3)));
+    assert!(!changed(&format!("{scenario}/pairs"), json!(0)));
+    assert!(!changed(&format!("{scenario}/contenders/0/receiver"), json!("iperf3")));
+    assert!(!changed(&format!("{scenario}/contenders/0/runs/0/wall-s"), json!(-1.0)));
+    assert!(!changed(&format!("{scenario}/ratios/0/cpu/interval-95"), json!([1.0])));
+    assert!(!changed("/schema/version", json!(2)));
 }
