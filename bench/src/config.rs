@@ -1,9 +1,14 @@
 //! What the synthetic source is told: the guest, its rounds and the wire's shape.
 
+mod check;
+mod error;
+
 use std::path::PathBuf;
 
 use crate::encode::compressed::Compression;
 use crate::form::{Form, Version, ZeroForm};
+
+pub use self::error::ConfigError;
 
 /// One RAM block of the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +20,16 @@ pub struct BlockConfig {
     /// The page size of the memory behind it, in bytes, when that differs from the target page:
     /// a huge page. On the wire only with [`SourceConfig::postcopy_advise`].
     pub backing_page_bytes: Option<u64>,
+    /// The memory behind it is a file that the destination maps too: with
+    /// [`SourceConfig::x_ignore_shared`] none of its pages is sent.
+    pub shared: bool,
 }
 
 impl BlockConfig {
     /// A block on ordinary pages.
     #[must_use]
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self { name: name.into(), bytes, backing_page_bytes: None }
+        Self { name: name.into(), bytes, backing_page_bytes: None, shared: false }
     }
 }
 
@@ -74,8 +82,17 @@ pub struct SourceConfig {
     pub channels: u8,
     /// How pages on channels are compressed.
     pub compression: Compression,
+    /// The capability `compress`, up to 9.0: pages on main are compressed, each for itself. With
+    /// `xbzrle` those of the first round only.
+    pub compress: bool,
     /// How hard, 0 to [`Compression::level_max`].
     pub level: u32,
+    /// The capability `xbzrle`: of a page that was sent in a later round than the first, the next
+    /// one that finds it dirty sends what changed. The cache is as large as the guest.
+    pub xbzrle: bool,
+    /// The share of pages of which a write changes some places only, 0 to 1; the others change as a
+    /// whole.
+    pub patched_share: f64,
     /// The share of pages that can be made smaller at all, 0 to 1.
     pub compressible_share: f64,
     /// How many times the source goes over the guest: the first round sends every page, each later
@@ -114,6 +131,11 @@ pub struct SourceConfig {
     pub postcopy_advise: bool,
     /// `dirty-bitmaps` is on: a second iterable section beside ram.
     pub dirty_bitmaps: bool,
+    /// The capability `block`, up to 9.0: a disk beside ram, in a section before it.
+    pub disk: bool,
+    /// The capability `x-ignore-shared`: every block is announced with its address, and pages of
+    /// [`BlockConfig::shared`] ones are not sent.
+    pub x_ignore_shared: bool,
     /// How many virtio-mem devices send an early section.
     pub early_sections: u32,
     /// The stream of `background-snapshot`: no commands, one round, no END of ram.
@@ -141,7 +163,10 @@ impl SourceConfig {
             page_bytes: 4096,
             channels,
             compression: Compression::None,
+            compress: false,
             level: 1,
+            xbzrle: false,
+            patched_share: 0.0,
             compressible_share: 0.0,
             rounds: 3,
             dirty_share: 0.1,
@@ -159,6 +184,8 @@ impl SourceConfig {
             switchover_ack: false,
             postcopy_advise: false,
             dirty_bitmaps: false,
+            disk: false,
+            x_ignore_shared: false,
             early_sections: 0,
             background_snapshot: false,
             devices: DeviceConfig::default(),
@@ -183,6 +210,12 @@ impl SourceConfig {
         self.blocks.iter().map(|block| block.bytes).sum()
     }
 
+    /// Whether pages of a block, by its index, are sent at all.
+    #[must_use]
+    pub fn sends(&self, block: usize) -> bool {
+        !(self.x_ignore_shared && self.blocks[block].shared)
+    }
+
     /// How zero pages travel in the end: in packets only where there are packets.
     #[must_use]
     pub fn zero_form(&self) -> ZeroForm {
@@ -191,263 +224,20 @@ impl SourceConfig {
             form => form,
         }
     }
-
-    /// Says whether this is a migration that a source could make.
-    ///
-    /// # Errors
-    /// The first thing that no source could do, see [`ConfigError`].
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.page_bytes.is_power_of_two()
-            || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&self.page_bytes)
-        {
-            return Err(ConfigError::PageBytes { found: self.page_bytes });
-        }
-        self.check_blocks()?;
-        for (what, share) in [
-            ("dirty share", self.dirty_share),
-            ("zero share", self.zero_share),
-            ("compressible share", self.compressible_share),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(ConfigError::Share { what, found: share });
-            }
-        }
-        for (what, count) in [
-            ("rounds", u64::from(self.rounds)),
-            ("dirty run", u64::from(self.dirty_run)),
-            ("zero run", u64::from(self.zero_run)),
-            ("pages per section", self.part_pages),
-            ("rounds per section", u64::from(self.rounds_per_part)),
-        ] {
-            if count == 0 {
-                return Err(ConfigError::Zero { what });
-            }
-        }
-        if self.machine.is_empty() || self.machine.len() > NAME_BYTES_MAX {
-            return Err(ConfigError::Machine { name: self.machine.clone() });
-        }
-        if self.level > self.compression.level_max() {
-            let limit = self.compression.level_max();
-            return Err(ConfigError::Level { found: self.level, limit });
-        }
-        if self.channels == 0 {
-            for (what, on) in [
-                ("compression", self.compression != Compression::None),
-                ("device packets", self.devices.packets > 0),
-            ] {
-                if on {
-                    return Err(ConfigError::Together { what, with: "no multifd channels" });
-                }
-            }
-        }
-        if self.switchover_ack && !self.return_path {
-            return Err(ConfigError::Together { what: "switchover-ack", with: "no return path" });
-        }
-        if self.background_snapshot {
-            for (excluded, on) in [
-                ("multifd", self.channels > 0),
-                ("return-path", self.return_path),
-                ("several rounds", self.rounds > 1),
-                ("postcopy-ram", self.postcopy_advise),
-                ("dirty-bitmaps", self.dirty_bitmaps),
-            ] {
-                if on {
-                    return Err(ConfigError::Together {
-                        what: "background-snapshot",
-                        with: excluded,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_blocks(&self) -> Result<(), ConfigError> {
-        if self.blocks.is_empty() || self.blocks.len() > BLOCKS_MAX {
-            return Err(ConfigError::BlockCount { found: self.blocks.len() });
-        }
-        if !self.images.is_empty() && self.images.len() != self.blocks.len() {
-            return Err(ConfigError::ImageCount {
-                found: self.images.len(),
-                blocks: self.blocks.len(),
-            });
-        }
-        for (index, block) in self.blocks.iter().enumerate() {
-            let name = &block.name;
-            if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
-                return Err(ConfigError::BlockName { index });
-            }
-            if self.blocks[..index].iter().any(|earlier| earlier.name == *name) {
-                return Err(ConfigError::BlockTwice { name: name.clone() });
-            }
-            if block.bytes == 0 || !block.bytes.is_multiple_of(u64::from(self.page_bytes)) {
-                return Err(ConfigError::BlockBytes {
-                    name: name.clone(),
-                    found: block.bytes,
-                    page_bytes: self.page_bytes,
-                });
-            }
-            if block
-                .backing_page_bytes
-                .is_some_and(|bytes| !bytes.is_power_of_two() || bytes < u64::from(self.page_bytes))
-            {
-                return Err(ConfigError::BackingPage { name: name.clone() });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why a [`SourceConfig`] cannot be sent.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The target page has no size that a target has.
-    #[error(
-        "page size is {found} bytes, allowed is a power of two from {PAGE_BYTES_MIN} to {PAGE_BYTES_MAX}"
-    )]
-    PageBytes {
-        /// The size asked for.
-        found: u32,
-    },
-    /// Too few or too many RAM blocks.
-    #[error("{found} RAM blocks, allowed are 1 to {BLOCKS_MAX}")]
-    BlockCount {
-        /// The number asked for.
-        found: usize,
-    },
-    /// Images were given, but not one for each block.
-    #[error("{found} images for {blocks} RAM blocks, one for each is needed")]
-    ImageCount {
-        /// How many images.
-        found: usize,
-        /// How many blocks.
-        blocks: usize,
-    },
-    /// A block's name does not fit the wire.
-    #[error("the name of RAM block {index} must have 1 to {NAME_BYTES_MAX} bytes and no NUL")]
-    BlockName {
-        /// The block, from 0.
-        index: usize,
-    },
-    /// Two blocks have one name.
-    #[error("RAM block {name:?} is there twice")]
-    BlockTwice {
-        /// The name.
-        name: String,
-    },
-    /// A block's length is no number of whole pages.
-    #[error(
-        "RAM block {name:?} has {found} bytes, which is not a positive multiple of the {page_bytes}-byte page"
-    )]
-    BlockBytes {
-        /// The block.
-        name: String,
-        /// Its length in bytes.
-        found: u64,
-        /// The page size in bytes.
-        page_bytes: u32,
-    },
-    /// The memory behind a block has pages that no memory has.
-    #[error(
-        "the memory behind RAM block {name:?} must have pages of a power of two bytes, at least the target page"
-    )]
-    BackingPage {
-        /// The block.
-        name: String,
-    },
-    /// A share outside 0 to 1.
-    #[error("{what} is {found}, allowed is 0 to 1")]
-    Share {
-        /// Which share.
-        what: &'static str,
-        /// Its value.
-        found: f64,
-    },
-    /// A level that the compression does not have.
-    #[error("compression level is {found}, allowed is 0 to {limit}")]
-    Level {
-        /// The level.
-        found: u32,
-        /// The highest.
-        limit: u32,
-    },
-    /// A count that must be at least 1.
-    #[error("{what} must be at least 1")]
-    Zero {
-        /// Which count.
-        what: &'static str,
-    },
-    /// The machine type's name is empty, too long, or has no version where one is needed.
-    #[error(
-        "machine type {name:?} must have 1 to {NAME_BYTES_MAX} bytes and end in a version, as pc-q35-10.0"
-    )]
-    Machine {
-        /// The name.
-        name: String,
-    },
-    /// Two settings that exclude each other.
-    #[error("{what} excludes {with}")]
-    Together {
-        /// The one.
-        what: &'static str,
-        /// The other.
-        with: &'static str,
-    },
-    /// An image cannot be read.
-    #[error("image {path}: {reason}")]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        reason: String,
-    },
 }
 
 /// The smallest target page there is, in bytes.
 pub const PAGE_BYTES_MIN: u32 = 4096;
 /// The largest target page there is, in bytes.
 pub const PAGE_BYTES_MAX: u32 = 65536;
-const NAME_BYTES_MAX: usize = 255; // one length byte
-const BLOCKS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config() -> SourceConfig {
-        SourceConfig::new(1, 64 << 20, 4)
-    }
-
-    #[test]
-    fn the_plain_configuration_is_possible() {
-        config().check().expect("possible");
-    }
-
-    #[test]
-    fn what_no_source_could_do_is_refused_by_name() {
-        let refused = |change: fn(&mut SourceConfig)| {
-            let mut config = config();
-            change(&mut config);
-            config.check().expect_err("refused").to_string()
-        };
-        assert!(refused(|c| c.page_bytes = 2048).contains("2048"));
-        assert!(refused(|c| c.blocks.clear()).contains("0 RAM blocks"));
-        assert!(refused(|c| c.blocks[0].bytes += 1).contains("pc.ram"));
-        assert!(refused(|c| c.blocks[1].name = "pc.ram".into()).contains("twice"));
-        assert!(refused(|c| c.blocks[1].name = "a\0b".into()).contains("block 1"));
-        assert!(refused(|c| c.zero_share = f64::NAN).contains("zero share"));
-        assert!(refused(|c| c.rounds = 0).contains("rounds"));
-        assert!(refused(|c| c.background_snapshot = true).contains("multifd"));
-        assert!(
-            refused(|c| (c.return_path, c.switchover_ack) = (false, true)).contains("return path")
-        );
-        assert!(refused(|c| c.images = vec!["a".into()]).contains("1 images"));
-    }
-
     #[test]
     fn zero_pages_are_in_packets_only_where_there_are_packets() {
-        let mut config = config();
+        let mut config = SourceConfig::new(1, 64 << 20, 4);
         assert_eq!(config.zero_form(), ZeroForm::InPackets);
         config.channels = 0;
         assert_eq!(config.zero_form(), ZeroForm::OnMain);

@@ -6,6 +6,9 @@
 //! generation and the run of pages: as many as a packet holds, aligned. Inside a run pages adjoin,
 //! so that a packet's pages are one range, as they are in a guest.
 //!
+//! Where writes change some places only, a page is its first generation with other places changed in
+//! each later one.
+//!
 //! A page that lands in the wrong place, a stale generation and a shifted page differ in nearly
 //! every byte, unless two windows happen to be the same: one pair of pages in 2^20.
 
@@ -16,7 +19,7 @@ use memmap2::{Advice, Mmap, MmapMut};
 use crate::{
     config::PAGE_BYTES_MAX,
     encode::packet::packet_pages,
-    hash::{Share, hash, mix},
+    hash::{Sequence, Share, hash, mix},
 };
 
 /// The content of every page of a guest.
@@ -27,16 +30,23 @@ pub(crate) struct PageContent {
     /// Pages that adjoin.
     run_pages: u64,
     compressible: Share,
+    /// Of which pages a write changes some places only.
+    patched: Share,
 }
 
 impl PageContent {
     /// The content that `seed` stands for, in pages of `page_bytes`, of which a share has each word
-    /// [`REPEATS`] times.
+    /// [`REPEATS`] times, and of which a share is never changed as a whole.
     ///
     /// # Panics
     /// When `page_bytes` is not a multiple of 8.
     #[must_use]
-    pub(crate) fn new(seed: u64, page_bytes: u32, compressible_share: f64) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        page_bytes: u32,
+        compressible_share: f64,
+        patched_share: f64,
+    ) -> Self {
         assert!(
             page_bytes.is_multiple_of(8),
             "pages are made of words, {page_bytes} bytes are not"
@@ -47,16 +57,18 @@ impl PageContent {
             page_bytes: page_bytes as usize,
             run_pages: u64::from(packet_pages(page_bytes)),
             compressible: Share::new(compressible_share),
+            patched: Share::new(patched_share),
         }
     }
 
     /// Where in [`stretch`] the page lies as it is in `generation`; `None` for one of those that
-    /// can be made smaller, which are made when they are needed.
+    /// can be made smaller or were changed in places, which are made when they are needed.
     #[inline]
     #[must_use]
     pub(crate) fn lies_at(&self, block: u16, page: u64, generation: u32) -> Option<Range<usize>> {
-        (!self.is_compressible(block, page, generation))
-            .then(|| self.window(block, page, generation))
+        (!self.is_compressible(block, page, generation)
+            && !self.is_patched(block, page, generation))
+        .then(|| self.window(block, page, generation))
     }
 
     /// Writes the content of a page as it is in `generation`.
@@ -66,6 +78,10 @@ impl PageContent {
     #[inline]
     pub(crate) fn fill(&self, block: u16, page: u64, generation: u32, out: &mut [u8]) {
         assert_eq!(out.len(), self.page_bytes, "a page is filled whole");
+        if self.is_patched(block, page, generation) {
+            self.fill(block, page, 0, out);
+            return self.patch(block, page, generation, out);
+        }
         let window = &stretch()[self.window(block, page, generation)];
         if self.is_compressible(block, page, generation) {
             let words = window.chunks_exact(8);
@@ -85,6 +101,11 @@ impl PageContent {
     #[must_use]
     pub(crate) fn matches(&self, block: u16, page: u64, generation: u32, found: &[u8]) -> bool {
         assert_eq!(found.len(), self.page_bytes, "a page is checked whole");
+        if self.is_patched(block, page, generation) {
+            let mut expected = vec![0; found.len()];
+            self.fill(block, page, generation, &mut expected);
+            return expected == found;
+        }
         let window = &stretch()[self.window(block, page, generation)];
         if self.is_compressible(block, page, generation) {
             let mut words = found.chunks_exact(8 * REPEATS).zip(window.chunks_exact(8));
@@ -99,6 +120,27 @@ impl PageContent {
         match self.compressible {
             Share::None => false,
             share => share.takes(mix(self.key(block, page, generation))),
+        }
+    }
+
+    /// The first generation is whole, and what a page is goes for all of its later ones.
+    #[inline]
+    fn is_patched(&self, block: u16, page: u64, generation: u32) -> bool {
+        match self.patched {
+            Share::None => false,
+            share => generation > 0 && share.takes(mix(self.key(block, page, 0) ^ TAG_PATCHED)),
+        }
+    }
+
+    /// Changes some places of a page.
+    fn patch(&self, block: u16, page: u64, generation: u32, out: &mut [u8]) {
+        let mut random = Sequence::new(&[self.key(block, page, generation), TAG_PATCHED]);
+        for _ in 0..=random.below(PLACES_MAX) {
+            let at = random.below(out.len() as u64) as usize;
+            let most = PLACE_BYTES_MAX[random.below(3) as usize];
+            let count = 1 + random.below(most) as usize;
+            let bytes = random.bytes(count);
+            out[at..].iter_mut().zip(bytes).for_each(|(out, byte)| *out = byte);
         }
     }
 
@@ -157,6 +199,11 @@ const ZERO_BYTES: usize = PAGE_BYTES_MAX as usize;
 const REPEATS: usize = 16;
 const TAG_STRETCH: u64 = 0x7374_7265_7463_6800;
 const TAG_KEY: u64 = 0x6b65_7900_0000_0000;
+const TAG_PATCHED: u64 = 0x7061_7463_6865_6400;
+/// A write changes at most so many places of a page and one more.
+const PLACES_MAX: u64 = 12;
+/// A counter, a structure, a buffer.
+const PLACE_BYTES_MAX: [u64; 3] = [8, 64, 600];
 
 #[cfg(test)]
 mod tests {
@@ -170,14 +217,14 @@ mod tests {
 
     #[test]
     fn content_depends_on_seed_block_page_and_generation_and_on_nothing_else() {
-        let content = PageContent::new(7, 4096, 0.0);
+        let content = PageContent::new(7, 4096, 0.0, 0.0);
         let first = page(&content, 1, 2, 3);
-        assert_eq!(first, page(&PageContent::new(7, 4096, 0.0), 1, 2, 3));
+        assert_eq!(first, page(&PageContent::new(7, 4096, 0.0, 0.0), 1, 2, 3));
         for other in [
             page(&content, 0, 2, 3),
             page(&content, 1, 3, 3),
             page(&content, 1, 2, 4),
-            page(&PageContent::new(8, 4096, 0.0), 1, 2, 3),
+            page(&PageContent::new(8, 4096, 0.0, 0.0), 1, 2, 3),
         ] {
             let same = first.chunks(8).zip(other.chunks(8)).filter(|(a, b)| a == b).count();
             assert!(same < 3, "{same} of 512 words are equal");
@@ -187,7 +234,7 @@ mod tests {
     #[test]
     fn pages_of_a_packet_adjoin_and_those_of_different_packets_do_not() {
         for page_bytes in [4096, 16384, 65536] {
-            let content = PageContent::new(5, page_bytes, 0.0);
+            let content = PageContent::new(5, page_bytes, 0.0, 0.0);
             let pages = u64::from(packet_pages(page_bytes));
             let at = |page| content.lies_at(0, page, 0).expect("lies somewhere");
             for page in 1..4 * pages {
@@ -199,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_page_that_lies_somewhere_is_the_page_that_is_filled() {
-        let content = PageContent::new(5, 4096, 0.5);
+        let content = PageContent::new(5, 4096, 0.5, 0.0);
         let mut lying = 0;
         for number in 0..200 {
             if let Some(at) = content.lies_at(1, number, 2) {
@@ -214,14 +261,34 @@ mod tests {
     #[test]
     fn a_match_sees_every_single_byte() {
         for share in [0.0, 1.0] {
-            let content = PageContent::new(1, 4096, share);
-            let mut found = page(&content, 0, 9, 0);
-            assert!(content.matches(0, 9, 0, &found));
-            for at in 0..found.len() {
-                found[at] ^= 0x40;
-                assert!(!content.matches(0, 9, 0, &found), "byte {at} changed unseen");
-                found[at] ^= 0x40;
+            let content = PageContent::new(1, 4096, share, share);
+            for generation in [0, 3] {
+                let mut found = page(&content, 0, 9, generation);
+                assert!(content.matches(0, 9, generation, &found));
+                for at in 0..found.len() {
+                    found[at] ^= 0x40;
+                    assert!(!content.matches(0, 9, generation, &found), "byte {at} changed unseen");
+                    found[at] ^= 0x40;
+                }
             }
         }
+    }
+
+    #[test]
+    fn some_pages_change_in_places_only_other_ones_in_each_generation() {
+        let content = PageContent::new(9, 4096, 0.0, 0.5);
+        let mut patched = 0;
+        for number in 0..200 {
+            let [first, second, third] = [0, 1, 2].map(|round| page(&content, 3, number, round));
+            let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+            match differ(&first, &second) {
+                4000.. => assert!(differ(&second, &third) > 4000, "page {number}"),
+                some => {
+                    assert!(some > 0 && differ(&second, &third) > 0, "page {number}");
+                    patched += 1;
+                }
+            }
+        }
+        assert!((60..140).contains(&patched), "{patched} of 200 pages");
     }
 }

@@ -71,14 +71,16 @@ impl Devices {
 /// Numbers for sections, distinct from each other and from those of the iterable sections, and not
 /// in stream order: device 0 of the tail has number 0, as observed, early ones come later.
 struct SectionIds {
-    taken: [u32; 2],
+    taken: Vec<u32>,
     next: u32,
 }
 
 impl SectionIds {
     fn new(config: &SourceConfig) -> Self {
         let first = if config.early_sections == 0 { 0 } else { 40 };
-        Self { taken: crate::script::iterable_ids(config), next: first }
+        let iterables = if config.disk { 3 } else { 2 };
+        let taken = crate::script::iterable_ids(config)[..iterables].to_vec();
+        Self { taken, next: first }
     }
 
     fn next(&mut self) -> u32 {

@@ -148,7 +148,7 @@ pub struct Form {
     pub replies: ReplyForm,
     /// Nothing is sent on main until every channel is connected (9.0 and later).
     pub main_awaits_channels: bool,
-    /// The section id of `ram`: 2 in 7.2, 1 later. The other ids follow from it.
+    /// The section id of `ram`: 2 up to 9.0, 1 later. The other ids follow from it.
     pub ram_section_id: u32,
     /// The device tail starts with `apic` in place of `timer` (11.1).
     pub apic_first: bool,
@@ -196,7 +196,8 @@ impl Form {
             },
             replies: if binary < v(8, 0) { ReplyForm::AtOnce } else { ReplyForm::AtEnd },
             main_awaits_channels: binary >= v(9, 0),
-            ram_section_id: if binary < v(8, 0) { 2 } else { 1 },
+            // `block` stands before it up to 9.0.
+            ram_section_id: if binary <= v(9, 0) { 2 } else { 1 },
             apic_first: binary >= v(11, 0),
         }
     }

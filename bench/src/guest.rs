@@ -50,6 +50,7 @@ pub struct Guest {
 #[derive(Debug)]
 struct GuestBlock {
     pages: u64,
+    is_sent: bool,
     dirty_key: u64,
     zero_key: u64,
 }
@@ -62,6 +63,7 @@ impl Guest {
     pub(crate) fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
         let block = |(index, block): (usize, &crate::config::BlockConfig)| GuestBlock {
             pages: block.bytes / u64::from(config.page_bytes),
+            is_sent: config.sends(index),
             dirty_key: hash(&[config.seed, TAG_DIRTY, index as u64]),
             zero_key: hash(&[config.seed, TAG_ZERO, index as u64]),
         };
@@ -73,7 +75,12 @@ impl Guest {
             dirty_run: u64::from(config.dirty_run),
             zero: Share::new(config.zero_share),
             zero_run: u64::from(config.zero_run),
-            content: PageContent::new(config.seed, config.page_bytes, config.compressible_share),
+            content: PageContent::new(
+                config.seed,
+                config.page_bytes,
+                config.compressible_share,
+                config.patched_share,
+            ),
             images: match config.images.as_slice() {
                 [] => None,
                 paths => Some(Images::open(paths)?),
@@ -102,10 +109,17 @@ impl Guest {
         self.blocks[usize::from(block)].pages
     }
 
-    /// How many pages all blocks have.
+    /// How many pages of a block are sent: all, or none with x-ignore-shared.
     #[must_use]
-    pub fn pages_total(&self) -> u64 {
-        self.blocks.iter().map(|block| block.pages).sum()
+    pub fn pages_sent(&self, block: u16) -> u64 {
+        let block = &self.blocks[usize::from(block)];
+        if block.is_sent { block.pages } else { 0 }
+    }
+
+    /// How many pages are sent, over all blocks.
+    #[must_use]
+    pub fn pages_sent_total(&self) -> u64 {
+        (0..self.block_count() as u16).map(|block| self.pages_sent(block)).sum()
     }
 
     /// Whether `round` finds a page dirty. Round 0 finds all of them.
@@ -119,11 +133,11 @@ impl Guest {
         self.dirty.takes(mix(run ^ u64::from(round)))
     }
 
-    /// The first page from `page` on that `round` finds dirty; `None` when the rest of the block is
-    /// clean. Clean runs are passed over whole.
+    /// The first page from `page` on that `round` finds dirty and sends; `None` when there is none in
+    /// the rest of the block. Clean runs are passed over whole.
     #[must_use]
     pub(crate) fn next_dirty(&self, block: u16, mut page: u64, round: u32) -> Option<u64> {
-        let pages = self.pages(block);
+        let pages = self.pages_sent(block);
         while page < pages {
             if self.is_dirty(block, page, round) {
                 return Some(page);
@@ -155,6 +169,14 @@ impl Guest {
     #[must_use]
     pub fn page(&self, block: u16, page: u64, round: u32) -> PageRef {
         PageRef { page, generation: round, zero: self.is_zero(block, page, round) }
+    }
+
+    /// The page as an XBZRLE cache without a limit has it when `round` comes to it: as it was last
+    /// sent, unless that was in the first round, from which nothing is kept.
+    #[must_use]
+    pub(crate) fn cached(&self, block: u16, page: u64, round: u32) -> Option<PageRef> {
+        let before = (1..round).rev().find(|&before| self.is_dirty(block, page, before))?;
+        Some(self.page(block, page, before))
     }
 
     /// What the page holds when everything was sent.

@@ -105,20 +105,17 @@ impl Plan {
     /// How many bytes an [`Encoder`] appends for this step, were it not for compression.
     #[must_use]
     pub fn plain_bytes(&self, op: &Op) -> u64 {
-        let page_bytes = u64::from(self.config.page_bytes);
+        let page_bytes = self.config.page_bytes;
         match op {
             Op::Init { .. } => INIT_BYTES as u64,
             Op::Main(bytes) => bytes.len() as u64,
             Op::MainPages(pages) => {
                 let name =
                     if pages.continues { 0 } else { 1 + self.name(pages.block).len() as u64 };
-                pages.items.iter().fold(name, |sum, (item, _)| match item {
-                    PageItem::Zero => sum + 9,
-                    PageItem::Full => sum + 8 + page_bytes,
-                })
+                pages.items.iter().fold(name, |sum, (item, _)| sum + item.wire_bytes(page_bytes))
             }
             Op::Packet(packet) => {
-                header_bytes(self.config.page_bytes) as u64 + packet.normal as u64 * page_bytes
+                header_bytes(page_bytes) as u64 + packet.normal as u64 * u64::from(page_bytes)
             }
             Op::DevicePacket(packet) => packet.encoded_bytes(),
             Op::AwaitChannels | Op::AwaitSwitchoverAck | Op::AwaitShut => 0,
@@ -184,6 +181,7 @@ impl Plan {
     pub(crate) fn gather_main_pages(&self, pages: &MainPages, message: &mut Message) {
         let page_bytes = u64::from(self.config.page_bytes);
         let mut name = (!pages.continues).then(|| self.name(pages.block));
+        let mut encoded = pages.encoded.as_slice();
         for (item, page) in &pages.items {
             let offset = page.page * page_bytes;
             let name = name.take();
@@ -192,6 +190,14 @@ impl Plan {
                 PageItem::Full => {
                     message.make(|made| ram::page_head(made, PageItem::Full, offset, name));
                     self.gather_page(pages.block, *page, message);
+                }
+                PageItem::Xbzrle { .. } | PageItem::CompressPage { .. } => {
+                    let (bytes, rest) = encoded.split_at(item.encoded_bytes());
+                    encoded = rest;
+                    message.make(|made| {
+                        ram::page_head(made, *item, offset, name);
+                        made.extend_from_slice(bytes);
+                    });
                 }
             }
         }

@@ -76,6 +76,10 @@ fn check(config: &SourceConfig) -> Result<(), ConfigError> {
         ("postcopy-ram", config.postcopy_advise),
         ("dirty-bitmaps", config.dirty_bitmaps),
         ("background-snapshot", config.background_snapshot),
+        ("xbzrle", config.xbzrle),
+        ("compress", config.compress),
+        ("block", config.disk),
+        ("x-ignore-shared", config.x_ignore_shared),
     ] {
         if on {
             return Err(ConfigError::Together { what: "mapped-ram", with });
@@ -109,7 +113,7 @@ impl Writer<'_> {
         if config.form.early == EarlyForm::BeforeRam {
             self.early(&mut out);
         }
-        let [ram_id, _] = iterable_ids(config);
+        let [ram_id, _, _] = iterable_ids(config);
         let head = SectionHead { id: ram_id, idstr: "ram", instance: 0, version: 4 };
         stream::section_start(&mut out, head);
         ram::total(&mut out, config.ram_bytes());
@@ -133,7 +137,7 @@ impl Writer<'_> {
     /// The stream behind the pages: what is left of ram has nothing in it.
     fn encode_rest(&self, out: &mut Vec<u8>) {
         let config = self.plan.config();
-        let [ram_id, _] = iterable_ids(config);
+        let [ram_id, _, _] = iterable_ids(config);
         let end = |out: &mut Vec<u8>| {
             ram::end(out);
             if config.form.footers {

@@ -22,6 +22,10 @@ pub struct Sent {
     pub pages: PagesSent,
     /// Of the normal pages, those that were zero all the same.
     pub normal_but_zero: u64,
+    /// Of the normal pages, those of which what changed was sent.
+    pub xbzrle: u64,
+    /// Of the normal pages, those that were compressed on main.
+    pub compressed_on_main: u64,
     /// Pages sent for the first time.
     pub unique: u64,
     /// Pages sent again.
@@ -49,6 +53,8 @@ impl Sent {
         Self {
             pages: PagesSent::default(),
             normal_but_zero: 0,
+            xbzrle: 0,
+            compressed_on_main: 0,
             unique: 0,
             resent: 0,
             rounds: vec![PagesSent::default(); plan.config().rounds as usize],
@@ -76,7 +82,12 @@ impl Sent {
             Op::MainPages(pages) => {
                 self.add_bytes(Stream::Main, bytes);
                 for (item, page) in &pages.items {
-                    self.add_page(page.generation, page.zero, *item == PageItem::Full);
+                    self.add_page(page.generation, page.zero, *item != PageItem::Zero);
+                    match item {
+                        PageItem::Xbzrle { .. } => self.xbzrle += 1,
+                        PageItem::CompressPage { .. } => self.compressed_on_main += 1,
+                        PageItem::Zero | PageItem::Full => {}
+                    }
                 }
             }
             Op::Packet(packet) => {

@@ -76,7 +76,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares all RAM with what the plan's complete run sends, on as many threads as told.
+/// Compares all RAM with what the plan's complete run sends, on as many threads as told. Blocks that
+/// are not sent are not looked at.
 ///
 /// `read(block, offset, out)` fills `out` with the bytes of the block (by its index in the
 /// configuration) from `offset` on; it is called with whole pages, several at once, from several
@@ -130,9 +131,9 @@ where
     match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, error)) => Err(error),
         None => Ok(Verified {
-            pages: guest.pages_total(),
+            pages: guest.pages_sent_total(),
             zero: zero.into_inner(),
-            bytes: guest.pages_total() * page_bytes,
+            bytes: guest.pages_sent_total() * page_bytes,
         }),
     }
 }
@@ -190,7 +191,7 @@ fn difference(plan: &Plan, name: String, block: u16, page: u64, found: &[u8]) ->
     }
 }
 
-/// All RAM in pieces of at most [`PIECE_BYTES`], none across two blocks.
+/// All RAM that is sent, in pieces of at most [`PIECE_BYTES`], none across two blocks.
 struct Pieces {
     piece_pages: u64,
     /// For each block, the number of its first piece and its pages.
@@ -206,7 +207,7 @@ impl Pieces {
         let blocks = (0..guest.block_count())
             .map(|block| {
                 let first = count;
-                let pages = guest.pages(block as u16);
+                let pages = guest.pages_sent(block as u16);
                 count += pages.div_ceil(piece_pages);
                 (first, pages)
             })

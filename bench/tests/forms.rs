@@ -10,65 +10,11 @@ use landfall_bench::{
         ZeroForm,
     },
     script::Op,
-    verify,
 };
-use naive::{Arrived, Wire, main_stream::Event, receive};
-
-/// A small random sequence, apart from the one under test.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
-
-/// A guest small enough for debug builds: two blocks and a tiny one.
-fn small(seed: u64, channels: u8) -> SourceConfig {
-    let mut config = SourceConfig::new(seed, 3 << 20, channels);
-    config.blocks.truncate(3);
-    config.blocks[1].bytes = 1 << 20;
-    config.dirty_share = 0.3;
-    config.part_pages = 300;
-    config.devices.devices = 5;
-    config.devices.device_bytes_max = 500;
-    config
-}
-
-/// Sends into the simple destination in a random order of streams and compares everything.
-fn check(config: SourceConfig) -> (Plan, Arrived) {
-    let shown = format!("{config:?}");
-    let seed = config.seed;
-    let plan = Plan::new(config).expect("possible");
-    let wire = Wire::of(&plan);
-    let mut random = Random(seed | 1);
-    let arrived = receive(&plan, &wire, |streams| random.below(streams));
-    let result = verify(&plan, 2, |block, offset, out| {
-        let start = offset as usize;
-        out.copy_from_slice(&arrived.ram.blocks[usize::from(block)].1[start..start + out.len()]);
-        Ok(())
-    });
-    result.unwrap_or_else(|error| panic!("{error}\n{shown}"));
-    let sent = plan.sent();
-    assert_eq!(arrived.ram.counts.normal, sent.pages.normal, "{shown}");
-    assert_eq!(arrived.ram.counts.zero, sent.pages.zero, "{shown}");
-    assert_eq!(arrived.sync_points, sent.sync_points.len(), "{shown}");
-    assert_eq!(sent.unique, plan.guest().pages_total());
-    assert_eq!(sent.unique + sent.resent, sent.pages.normal + sent.pages.zero);
-    assert_eq!(sent.main_bytes, wire.main.len() as u64);
-    let channel_bytes: Vec<u64> = wire.channels.iter().map(|bytes| bytes.len() as u64).collect();
-    assert_eq!(sent.channel_bytes, channel_bytes);
-    assert_eq!(arrived.main.tail, plan.device_state());
-    assert_eq!(arrived.main.vmdesc.as_deref(), plan.vmdesc());
-    (plan, arrived)
-}
+use naive::{
+    checked::{Random, check, small},
+    main_stream::Event,
+};
 
 fn speak(config: &mut SourceConfig, binary: (u16, u16), machine: &str) {
     config.speak_as(Version::new(binary.0, binary.1), machine).expect("a version");
@@ -263,6 +209,16 @@ fn any_combination_of_switches_leaves_the_promised_memory() {
         config.rounds_per_part = 1 + random.below(3) as u32;
         config.early_sections = random.below(3) as u32;
         config.dirty_bitmaps = random.below(3) == 0;
+        config.disk = random.below(8) == 0;
+        if channels == 0 {
+            config.xbzrle = random.below(2) == 0;
+            config.patched_share = random.pick(&[0.0, 0.5, 1.0]);
+            config.compress = random.below(2) == 0;
+            config.compressible_share = random.pick(&[0.0, 0.5]);
+            config.level = random.below(10) as u32;
+        }
+        config.x_ignore_shared = config.form.configuration && random.below(3) == 0;
+        config.blocks[random.below(3)].shared = true;
         config.return_path = random.below(3) > 0;
         config.validate_uuid = random.below(3) == 0;
         config.uuid = [seed as u8; 16];

@@ -5,11 +5,14 @@
 
 pub mod bitmaps;
 pub mod compressed;
+pub mod compressed_page;
 pub mod device;
+pub mod disk;
 pub mod mapped_ram;
 pub mod packet;
 pub mod ram;
 pub mod stream;
+pub mod xbzrle;
 
 /// Big-endian integers and counted strings, appended.
 pub(crate) trait Append {

@@ -13,6 +13,8 @@ pub struct BlockEntry<'a> {
     /// The page size behind it in bytes, where the wire names it: postcopy advised, and not the
     /// target page.
     pub backing_page_bytes: Option<u64>,
+    /// Where the block lies in the guest's memory, where the wire names it: with x-ignore-shared.
+    pub guest_phys_addr: Option<u64>,
 }
 
 /// MEM_SIZE: the sum of all lengths and the list of blocks.
@@ -20,8 +22,8 @@ pub fn mem_size(out: &mut Vec<u8>, blocks: &[BlockEntry<'_>]) {
     total(out, blocks.iter().map(|block| block.bytes).sum());
     for block in blocks {
         block_entry(out, block.name, block.bytes);
-        if let Some(bytes) = block.backing_page_bytes {
-            out.be64(bytes);
+        for number in [block.backing_page_bytes, block.guest_phys_addr].into_iter().flatten() {
+            out.be64(number);
         }
     }
 }
@@ -38,18 +40,29 @@ pub fn block_entry(out: &mut Vec<u8>, name: &str, bytes: u64) {
 }
 
 /// A page item's head: its address and flags, and the block's name unless it is the block of the
-/// item before (`None`). A full page's bytes, or a zero page's fill byte, follow.
+/// item before (`None`); of what is encoded also how long that is. A full page's bytes, a zero
+/// page's fill byte, or what is encoded follow.
 pub fn page_head(out: &mut Vec<u8>, kind: PageItem, offset: u64, block: Option<&str>) {
-    let kind = match kind {
+    let flag = match kind {
         PageItem::Zero => ZERO,
         PageItem::Full => PAGE,
+        PageItem::Xbzrle { .. } => XBZRLE,
+        PageItem::CompressPage { .. } => COMPRESS_PAGE,
     };
     match block {
-        None => out.be64(offset | kind | CONTINUE),
+        None => out.be64(offset | flag | CONTINUE),
         Some(name) => {
-            out.be64(offset | kind);
+            out.be64(offset | flag);
             out.counted(name);
         }
+    }
+    match kind {
+        PageItem::Zero | PageItem::Full => {}
+        PageItem::Xbzrle { bytes } => {
+            out.byte(ENCODING_FLAG_XBZRLE);
+            out.be16(bytes);
+        }
+        PageItem::CompressPage { bytes } => out.be32(bytes),
     }
 }
 
@@ -76,6 +89,39 @@ pub enum PageItem {
     Zero,
     /// The page's bytes.
     Full,
+    /// What changed since the page was last sent ([`super::xbzrle`]).
+    Xbzrle {
+        /// How long that is.
+        bytes: u16,
+    },
+    /// The page as a zlib stream ([`super::compressed_page`]).
+    CompressPage {
+        /// How long that is.
+        bytes: u32,
+    },
+}
+
+impl PageItem {
+    /// How many bytes the item has without its block's name.
+    #[must_use]
+    pub fn wire_bytes(self, page_bytes: u32) -> u64 {
+        match self {
+            Self::Zero => 8 + 1,
+            Self::Full => 8 + u64::from(page_bytes),
+            Self::Xbzrle { bytes } => 8 + 1 + 2 + u64::from(bytes),
+            Self::CompressPage { bytes } => 8 + 4 + u64::from(bytes),
+        }
+    }
+
+    /// How many bytes of its are encoded from the page's.
+    #[must_use]
+    pub fn encoded_bytes(self) -> usize {
+        match self {
+            Self::Zero | Self::Full => 0,
+            Self::Xbzrle { bytes } => usize::from(bytes),
+            Self::CompressPage { bytes } => bytes as usize,
+        }
+    }
 }
 
 const ZERO: u64 = 0x002;
@@ -83,7 +129,11 @@ const MEM_SIZE: u64 = 0x004;
 const PAGE: u64 = 0x008;
 const EOS: u64 = 0x010;
 const CONTINUE: u64 = 0x020;
+const XBZRLE: u64 = 0x040;
+const COMPRESS_PAGE: u64 = 0x100;
 const MULTIFD_FLUSH: u64 = 0x200;
+/// The only encoding that an XBZRLE item can name.
+const ENCODING_FLAG_XBZRLE: u8 = 0x01;
 
 #[cfg(test)]
 mod tests {
@@ -102,8 +152,12 @@ mod tests {
             ("/rom@etc/table-loader", 0x1000),
             ("/rom@etc/acpi/rsdp", 0x1000),
         ];
-        let blocks =
-            blocks.map(|(name, bytes)| BlockEntry { name, bytes, backing_page_bytes: None });
+        let blocks = blocks.map(|(name, bytes)| BlockEntry {
+            name,
+            bytes,
+            backing_page_bytes: None,
+            guest_phys_addr: None,
+        });
         let mut out = Vec::new();
         mem_size(&mut out, &blocks);
         end(&mut out);
@@ -134,9 +188,38 @@ mod tests {
     #[test]
     fn a_huge_block_names_its_page_size() {
         let mut out = Vec::new();
-        let block =
-            BlockEntry { name: "mem", bytes: 0x200_0000, backing_page_bytes: Some(0x20_0000) };
+        let block = BlockEntry {
+            name: "mem",
+            bytes: 0x200_0000,
+            backing_page_bytes: Some(0x20_0000),
+            guest_phys_addr: None,
+        };
         mem_size(&mut out, &[block]);
         assert_eq!(out[8..], hex("03 6d656d 0000000002000000 0000000000200000"));
+    }
+
+    #[test]
+    fn with_x_ignore_shared_a_block_names_its_address_behind_its_page_size() {
+        let mut out = Vec::new();
+        let block = BlockEntry {
+            name: "mem",
+            bytes: 0x4_0000,
+            backing_page_bytes: None,
+            guest_phys_addr: Some(0xfffc_0000),
+        };
+        mem_size(&mut out, &[block]);
+        assert_eq!(out[8..], hex("03 6d656d 0000000000040000 00000000fffc0000"));
+    }
+
+    #[test]
+    fn encoded_items_say_their_length() {
+        let mut out = Vec::new();
+        page_head(&mut out, PageItem::Xbzrle { bytes: 7 }, 0x40_0000, None);
+        assert_eq!(out, hex("0000000000400060 01 0007"));
+        out.clear();
+        page_head(&mut out, PageItem::CompressPage { bytes: 4110 }, 0x1000, Some("mem"));
+        assert_eq!(out, hex("0000000000001100 03 6d656d 0000100e"));
+        let item = PageItem::CompressPage { bytes: 4110 };
+        assert_eq!((item.wire_bytes(4096), item.encoded_bytes()), (8 + 4 + 4110, 4110));
     }
 }

@@ -1,5 +1,6 @@
 //! The source's steps in order, made one at a time: nothing is kept but where the source stands.
 
+mod main_pages;
 mod op;
 mod packets;
 mod sections;
@@ -8,10 +9,13 @@ pub use op::{DevicePacket, MainPages, Op, Packet, Stale, Stream};
 
 use std::collections::VecDeque;
 
-use self::packets::{Packets, shuffle};
+use self::{
+    main_pages::MainItems,
+    packets::{Packets, shuffle},
+};
 use crate::{
     config::SourceConfig,
-    encode::{ram, ram::PageItem},
+    encode::ram,
     form::{AckForm, SyncForm, ZeroForm},
     guest::PageRef,
     hash::{Sequence, hash, mix},
@@ -28,11 +32,10 @@ pub struct Script<'a> {
     /// Bytes for main after the last step.
     main: Vec<u8>,
     /// Page items for main after the last step; never at once with `main`.
-    items: Option<MainPages>,
-    /// The block of main's last page item, which the next one need not name.
-    last_block: Option<u16>,
+    items: MainItems,
     packets: Option<Packets>,
     section: Option<OpenSection>,
+    disk_begun: bool,
     cursor: Cursor,
 }
 
@@ -72,10 +75,10 @@ impl<'a> Script<'a> {
             stage: Stage::Opening,
             ops: VecDeque::new(),
             main: Vec::new(),
-            items: None,
-            last_block: None,
+            items: MainItems::new(plan),
             packets,
             section: None,
+            disk_begun: false,
             cursor: Cursor { round: 0, block: 0, page: 0 },
         }
     }
@@ -221,27 +224,13 @@ impl<'a> Script<'a> {
             Some(packets) if !on_main => {
                 packets.push(block, page, zero_form == ZeroForm::InPackets, &mut self.ops);
             }
-            _ => self.main_item(block, if on_main { PageItem::Zero } else { PageItem::Full }, page),
+            _ => {
+                if !self.main.is_empty() || self.items.is_full(self.plan, block) {
+                    self.flush_main();
+                }
+                self.items.push(self.plan, block, page, on_main);
+            }
         }
-    }
-
-    fn main_item(&mut self, block: u16, item: PageItem, page: PageRef) {
-        let room = self.plan.batch_pages();
-        if self
-            .items
-            .as_ref()
-            .is_some_and(|batch| batch.block != block || batch.items.len() == room)
-            || !self.main.is_empty()
-        {
-            self.flush_main();
-        }
-        let continues = self.last_block.replace(block) == Some(block);
-        let batch = self.items.get_or_insert_with(|| MainPages {
-            block,
-            continues,
-            items: Vec::with_capacity(room),
-        });
-        batch.items.push((item, page));
     }
 
     /// SYNC on every channel, after everything that was sent before.
@@ -273,8 +262,8 @@ impl<'a> Script<'a> {
     }
 
     fn write_main(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.items.is_some() {
-            self.flush_main();
+        if let Some(items) = self.items.take() {
+            self.ops.push_back(Op::MainPages(items));
         }
         write(&mut self.main);
     }
@@ -315,9 +304,10 @@ impl Iterator for Script<'_> {
     }
 }
 
-/// The section numbers of `ram` and of `dirty-bitmap`.
-pub(crate) fn iterable_ids(config: &SourceConfig) -> [u32; 2] {
-    [config.form.ram_section_id, config.form.ram_section_id + 1]
+/// The section numbers of `ram`, `dirty-bitmap` and `block`.
+pub(crate) fn iterable_ids(config: &SourceConfig) -> [u32; 3] {
+    let ram = config.form.ram_section_id;
+    [ram, ram + 1, ram.checked_sub(1).unwrap_or(2)]
 }
 
 const TAG_CONNECT: u64 = 0x636f_6e6e_0000_0000;

@@ -62,6 +62,8 @@ pub struct MainPages {
     pub continues: bool,
     /// The items in order.
     pub items: Vec<(PageItem, PageRef)>,
+    /// The bytes of those that are encoded, one behind the other.
+    pub encoded: Vec<u8>,
 }
 
 /// A multifd packet.

@@ -153,29 +153,20 @@ impl Flow {
             Op::MainPages(pages) => {
                 let mut at = end;
                 for (item, page) in pages.items.iter().rev() {
-                    // The first item may have a name too, which comes before.
-                    at -= match item {
-                        PageItem::Zero => ZERO_ITEM_BYTES,
-                        PageItem::Full => page_bytes,
-                    };
                     if *item == PageItem::Full {
                         self.payloads.push(Payload {
                             stream,
-                            at,
+                            at: at - page_bytes,
                             block: pages.block,
                             page: page.page,
                             generation: page.generation,
                         });
-                        at -= ITEM_BYTES;
                     }
+                    // The first item may have a name too, which comes before.
+                    at -= item.wire_bytes(plan.config().page_bytes) as usize;
                 }
             }
             _ => {}
         }
     }
 }
-
-/// Offset and flags.
-const ITEM_BYTES: usize = 8;
-/// Those and the fill byte.
-const ZERO_ITEM_BYTES: usize = 9;

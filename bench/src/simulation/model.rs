@@ -69,7 +69,7 @@ impl Model {
         match op {
             Op::MainPages(pages) => {
                 for (item, page) in &pages.items {
-                    self.page(pages.block, *page, *item == PageItem::Full);
+                    self.page(pages.block, *page, *item != PageItem::Zero);
                 }
             }
             Op::Packet(packet) => self.packet(packet),

@@ -1,5 +1,9 @@
 //! Main's bytes, record by record.
 
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
+
 use super::Bytes;
 
 /// What main said, in order.
@@ -19,6 +23,19 @@ pub(crate) enum Event {
         block: String,
         offset: u64,
     },
+    /// Unchanged and changed runs, still encoded.
+    Xbzrle {
+        block: String,
+        offset: u64,
+        runs: Vec<u8>,
+    },
+    /// A compressed page as it was before, and how many bytes it came in.
+    Compressed {
+        block: String,
+        offset: u64,
+        bytes: Vec<u8>,
+        came_in: usize,
+    },
     Flush,
     /// EOS of a ram section, with the section's type byte.
     Eos(u8),
@@ -26,6 +43,11 @@ pub(crate) enum Event {
     Early(String),
     /// A section of `dirty-bitmap`, with its type byte.
     Bitmaps(u8),
+    /// A section of `block`, with its type byte and the pieces of the disk in it: where they begin,
+    /// and whether they came with bytes.
+    Disk(u8, Vec<(u64, bool)>),
+    /// The blocks' addresses, behind their list.
+    Addresses(Vec<u64>),
 }
 
 /// What a test knows of the stream beforehand.
@@ -38,6 +60,8 @@ pub(crate) struct Known {
     pub(crate) tail_bytes: usize,
     /// Every block's entry names its page size.
     pub(crate) sized_blocks: bool,
+    /// Every block's entry names its address.
+    pub(crate) addressed_blocks: bool,
 }
 
 /// A whole main stream.
@@ -55,7 +79,7 @@ pub(crate) fn main_stream(bytes: &[u8], known: Known) -> MainStream {
     let mut out = MainStream::default();
     assert_eq!((b.be(4), b.be(4)), (0x5145_564d, 3));
     configuration(&mut b, &mut out);
-    let mut ids = (None, None);
+    let mut ids = (None, None, None);
     let mut last = String::new();
     while b.0.len() > known.tail_and_ending_bytes {
         let kind = b.byte();
@@ -73,6 +97,7 @@ pub(crate) fn main_stream(bytes: &[u8], known: Known) -> MainStream {
         match name.as_deref() {
             Some("ram") => ids.0 = Some(id),
             Some("dirty-bitmap") => ids.1 = Some(id),
+            Some("block") => ids.2 = Some(id),
             _ => {}
         }
         if ids.0 == Some(id) {
@@ -80,6 +105,8 @@ pub(crate) fn main_stream(bytes: &[u8], known: Known) -> MainStream {
         } else if ids.1 == Some(id) {
             bitmaps(&mut b);
             out.events.push(Event::Bitmaps(kind));
+        } else if ids.2 == Some(id) {
+            out.events.push(Event::Disk(kind, disk(&mut b)));
         } else {
             early(&mut b);
             out.events.push(Event::Early(name.expect("a section that was started")));
@@ -113,6 +140,7 @@ fn configuration(b: &mut Bytes<'_>, out: &mut MainStream) {
         let len = match name.as_str() {
             "configuration/uuid" => 16,
             "configuration/target-page-bits" => 4,
+            "configuration/capabilities" => b.0[4] as usize + 5, // of one
             other => panic!("subsection {other}"),
         };
         out.subsections.push((name, b.take(len).to_vec()));
@@ -129,30 +157,55 @@ fn ram(b: &mut Bytes<'_>, kind: u8, known: Known, last: &mut String, events: &mu
             0x4 => {
                 let mut left = offset;
                 let mut blocks = Vec::new();
+                let mut addresses = Vec::new();
                 while left > 0 {
                     let name = b.counted();
                     let bytes = b.be(8);
                     if known.sized_blocks {
                         b.be(8);
                     }
+                    if known.addressed_blocks {
+                        addresses.push(b.be(8));
+                    }
                     left -= bytes;
                     blocks.push((name, bytes));
                 }
                 events.push(Event::Blocks(blocks));
+                if known.addressed_blocks {
+                    events.push(Event::Addresses(addresses));
+                }
             }
-            what @ (0x2 | 0x8) => {
+            what @ (0x2 | 0x8 | 0x40 | 0x100) => {
                 if flags & 0x20 == 0 {
                     *last = b.counted();
                 }
                 let block = last.clone();
                 assert!(!block.is_empty(), "CONTINUE of nothing");
-                if what == 0x2 {
-                    assert_eq!(b.byte(), 0, "fill byte");
-                    events.push(Event::Zero { block, offset });
-                } else {
-                    let bytes = b.take(known.page_bytes).to_vec();
-                    events.push(Event::Full { block, offset, bytes });
-                }
+                events.push(match what {
+                    0x2 => {
+                        assert_eq!(b.byte(), 0, "fill byte");
+                        Event::Zero { block, offset }
+                    }
+                    0x8 => {
+                        let bytes = b.take(known.page_bytes).to_vec();
+                        Event::Full { block, offset, bytes }
+                    }
+                    0x40 => {
+                        assert_eq!(b.byte(), 1, "the encoding");
+                        let len = b.be(2) as usize;
+                        assert!(len <= known.page_bytes, "{len} bytes of runs");
+                        Event::Xbzrle { block, offset, runs: b.take(len).to_vec() }
+                    }
+                    _ => {
+                        let came_in = b.be(4) as usize;
+                        let mut bytes = Vec::new();
+                        let mut stream = ZlibDecoder::new(b.take(came_in));
+                        stream.read_to_end(&mut bytes).expect("a whole stream");
+                        assert_eq!(stream.total_in(), came_in as u64, "nothing behind it");
+                        assert_eq!(bytes.len(), known.page_bytes);
+                        Event::Compressed { block, offset, bytes, came_in }
+                    }
+                });
             }
             other => panic!("item flags {other:#x}"),
         }
@@ -180,6 +233,25 @@ fn bitmaps(b: &mut Bytes<'_>) {
                 let len = b.be(8) as usize;
                 b.take(len);
             }
+        }
+    }
+}
+
+/// The pieces of a disk: where they begin, and whether they came with bytes.
+fn disk(b: &mut Bytes<'_>) -> Vec<(u64, bool)> {
+    let mut pieces = Vec::new();
+    loop {
+        let item = b.be(8);
+        let (at, flags) = (item & !0x1ff, item & 0x1ff);
+        match flags {
+            0x2 => return pieces,
+            0x4 => assert!(at >> 9 <= 100, "percent"),
+            0x1 | 0x9 => {
+                assert_eq!(b.counted(), "disk0");
+                b.take(if flags == 0x1 { 1 << 20 } else { 0 });
+                pieces.push((at, flags == 0x1));
+            }
+            other => panic!("item flags {other:#x}"),
         }
     }
 }

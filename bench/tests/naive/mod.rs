@@ -2,6 +2,7 @@
 //! their bytes with nothing shared with the encoders.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod checked;
 pub(crate) mod main_stream;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,8 @@ use self::main_stream::{Event, Known, MainStream};
 pub(crate) struct Counts {
     pub(crate) normal: u64,
     pub(crate) zero: u64,
+    /// Of the normal ones.
+    pub(crate) xbzrle: u64,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +55,25 @@ impl Ram {
         self.counts.normal += 1;
     }
 
+    /// Changes the page where runs say so. (QEMU: migration/xbzrle.c)
+    pub(crate) fn patch(&mut self, name: &str, offset: u64, runs: &[u8]) {
+        let page = self.slot(name, offset);
+        let mut runs = Bytes(runs);
+        let mut at = 0;
+        while !runs.0.is_empty() {
+            let unchanged = runs.small();
+            assert!(unchanged > 0 || at == 0, "an empty run inside");
+            let changed = runs.small();
+            assert!(changed > 0, "nothing changed");
+            at += unchanged;
+            page[at..at + changed].copy_from_slice(runs.take(changed));
+            at += changed;
+        }
+        assert!(at > 0, "no run");
+        self.counts.normal += 1;
+        self.counts.xbzrle += 1;
+    }
+
     pub(crate) fn clear(&mut self, name: &str, offset: u64) {
         self.slot(name, offset).fill(0);
         self.counts.zero += 1;
@@ -74,6 +96,18 @@ impl<'a> Bytes<'a> {
 
     pub(crate) fn be(&mut self, len: usize) -> u64 {
         self.take(len).iter().fold(0, |sum, &byte| (sum << 8) | u64::from(byte))
+    }
+
+    /// Seven bits in the first byte, seven more in the second if the first says so.
+    pub(crate) fn small(&mut self) -> usize {
+        match self.byte() {
+            low @ 0..=0x7f => usize::from(low),
+            low => {
+                let high = self.byte();
+                assert!(high < 0x80, "three bytes");
+                usize::from(low & 0x7f) + usize::from(high) * 128
+            }
+        }
     }
 
     pub(crate) fn counted(&mut self) -> String {
@@ -188,6 +222,7 @@ pub(crate) fn receive(plan: &Plan, wire: &Wire, mut order: impl FnMut(usize) -> 
         tail_and_ending_bytes: tail_bytes + 1 + vmdesc_bytes,
         tail_bytes,
         sized_blocks: config.postcopy_advise,
+        addressed_blocks: config.x_ignore_shared,
     };
     let main = main_stream::main_stream(&wire.main, known);
     assert_eq!(main.vmdesc.is_some(), config.form.vmdesc != VmdescForm::Absent);
@@ -243,23 +278,36 @@ pub(crate) fn receive(plan: &Plan, wire: &Wire, mut order: impl FnMut(usize) -> 
 struct Write<'a> {
     block: &'a str,
     offset: u64,
-    bytes: Option<&'a [u8]>,
+    content: Content<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    Zero,
+    Full(&'a [u8]),
+    Runs(&'a [u8]),
 }
 
 impl<'a> Write<'a> {
     fn of(event: &'a Event) -> Option<Self> {
-        match event {
-            Event::Full { block, offset, bytes } => {
-                Some(Self { block, offset: *offset, bytes: Some(bytes) })
+        let (block, &offset, content) = match event {
+            Event::Full { block, offset, bytes }
+            | Event::Compressed { block, offset, bytes, .. } => {
+                (block, offset, Content::Full(bytes))
             }
-            Event::Zero { block, offset } => Some(Self { block, offset: *offset, bytes: None }),
-            _ => None,
-        }
+            Event::Zero { block, offset } => (block, offset, Content::Zero),
+            Event::Xbzrle { block, offset, runs } => (block, offset, Content::Runs(runs)),
+            _ => return None,
+        };
+        Some(Self { block, offset, content })
     }
 
     fn of_packet(packet: &'a Packet<'_>, page_bytes: usize) -> Vec<Self> {
         let writes = packet.writes(page_bytes).into_iter();
-        writes.map(|(block, offset, bytes)| Self { block, offset, bytes }).collect()
+        let content = |bytes: Option<&'a [u8]>| bytes.map_or(Content::Zero, Content::Full);
+        writes
+            .map(|(block, offset, bytes)| Self { block, offset, content: content(bytes) })
+            .collect()
     }
 }
 
@@ -280,9 +328,10 @@ fn apply_round(
         };
         let first = seen.insert((write.block, write.offset));
         assert!(first || !once, "{} at {:#x} twice in a round", write.block, write.offset);
-        match write.bytes {
-            Some(bytes) => ram.put(write.block, write.offset, bytes),
-            None => ram.clear(write.block, write.offset),
+        match write.content {
+            Content::Full(bytes) => ram.put(write.block, write.offset, bytes),
+            Content::Runs(runs) => ram.patch(write.block, write.offset, runs),
+            Content::Zero => ram.clear(write.block, write.offset),
         }
     }
 }
