@@ -91,7 +91,7 @@ impl Served<'_> {
         }
         let result = target.connect().and_then(|fd| {
             let page = self.plan.config().page_bytes as usize;
-            let mut socket = Socket::new(stream, fd, page, self.run)?;
+            let mut socket = Socket::new(stream, fd, true, page, self.run)?;
             socket.write(&Message::of(&packet::init(&uuid, id)), self.run)?;
             Ok(socket)
         });

@@ -8,6 +8,8 @@
 
 mod channels;
 mod fault;
+mod main_stream;
+mod opened;
 mod pace;
 mod progress;
 mod queue;
@@ -22,28 +24,24 @@ mod zero_copy;
 pub use fault::{Cut, Fault};
 pub use progress::Progress;
 pub use stop::Stop;
-pub use target::{Target, TargetError};
+pub use target::{NOT_MULTI_CHANNEL, Target, TargetError};
 pub use tls::{ClientTls, TlsVersion};
 pub use zero_copy::ZeroCopyUse;
 
 use std::{
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
 use self::{
     channels::Queues,
-    pace::Pace,
+    main_stream::MainStream,
+    opened::{Opened, Running},
     return_path::Asked,
-    run::{Run, Waited},
+    run::Run,
     socket::Socket,
 };
-use crate::{
-    encoder::Encoder,
-    message::Message,
-    plan::Plan,
-    script::{Op, Stream},
-};
+use crate::{message::Message, plan::Plan, script::Stream};
 
 /// How a plan is sent.
 #[derive(Clone, Debug, Default)]
@@ -158,9 +156,20 @@ pub fn send(plan: &Plan, target: &Target, options: &SendOptions, progress: &Prog
     let start = Instant::now();
     let run = Run::new(options, progress);
     let page = plan.config().page_bytes as usize;
-    let main = target.connect().and_then(|fd| Socket::new(Stream::Main, fd, page, &run));
+    let config = plan.config();
+    let impossible = match target {
+        _ if config.channels > 0 && !target.multi_channel() => Some(NOT_MULTI_CHANNEL),
+        _ if (config.return_path || options.tls.is_some()) && !target.answers() => Some(NO_ANSWER),
+        _ => None,
+    };
+    let main = match impossible {
+        Some(why) => Err(io::Error::new(io::ErrorKind::Unsupported, why)),
+        None => target.open().and_then(|Opened { fd, is_socket, command }| {
+            Ok((Socket::new(Stream::Main, fd, is_socket, page, &run)?, command))
+        }),
+    };
     let zero_copy = match main {
-        Ok(main) => drive(plan, target, options, &run, main),
+        Ok((main, command)) => drive(plan, target, options, &run, main, command),
         Err(error) => {
             run.lost(Stream::Main, &error);
             ZeroCopyUse::default()
@@ -181,6 +190,7 @@ fn drive(
     options: &SendOptions,
     run: &Run<'_>,
     main: Socket,
+    command: Option<Running>,
 ) -> ZeroCopyUse {
     let channels = usize::from(plan.config().channels);
     let threads = match options.threads {
@@ -217,6 +227,7 @@ fn drive(
             options,
             run,
             main,
+            command,
             message: Message::new(),
         };
         main_stream.send_all(queues);
@@ -239,144 +250,9 @@ fn drive(
     })
 }
 
-/// The caller's thread: goes through the script and writes main.
-struct MainStream<'a> {
-    plan: &'a Plan,
-    encoder: Encoder<'a>,
-    options: &'a SendOptions,
-    run: &'a Run<'a>,
-    main: Socket,
-    message: Message,
-}
-
-impl MainStream<'_> {
-    fn send_all(&mut self, queues: Queues) {
-        let mut pace = self.options.bytes_per_second.map(Pace::new);
-        let mut syncs = vec![0; 256];
-        let kill_at = self.options.faults.iter().find_map(|fault| match fault {
-            Fault::KillAtStep { step } => Some(*step),
-            _ => None,
-        });
-        let mut script = self.plan.script();
-        let mut step = 0;
-        let mut next = script.next();
-        while let Some(op) = next {
-            next = script.next();
-            if next == Some(Op::AwaitShut) {
-                // Before the write, as the answer may be there before the write returns.
-                self.run.change(|state| state.replies.ending_sent = true);
-            }
-            if self.run.is_over() {
-                return;
-            }
-            if let Some(error) = self.plan.guest().image_error() {
-                return self.run.end(End::ImageLost { error: error.to_string() });
-            }
-            if kill_at == Some(step) {
-                return self.run.kill();
-            }
-            step += 1;
-            self.run.progress().set_round(script.round());
-            if let Some(pace) = &mut pace {
-                pace.wait(self.plan.plain_bytes(&op), || self.run.is_over());
-            }
-            let going = match op {
-                Op::Init { channel } => queues.push(channel, op),
-                Op::Packet(mut packet) => {
-                    let channel = packet.channel;
-                    if packet.sync {
-                        let nth = syncs[usize::from(channel)];
-                        syncs[usize::from(channel)] += 1;
-                        let skipped = Fault::SkipSync { channel, sync: nth };
-                        packet.sync = !self.options.faults.contains(&skipped);
-                        if !packet.sync && packet.pages.is_empty() {
-                            continue;
-                        }
-                    }
-                    queues.push(channel, Op::Packet(packet))
-                }
-                Op::DevicePacket(packet) => queues.push(packet.channel, op),
-                Op::AwaitShut => true, // everything is written first: conclude()
-                op => self.main_step(&op),
-            };
-            if !going {
-                return;
-            }
-        }
-    }
-
-    /// A step of main; false when the run cannot go on.
-    fn main_step(&mut self, op: &Op) -> bool {
-        match op {
-            Op::AwaitChannels => {
-                let channels = usize::from(self.plan.config().channels);
-                self.wait(None, "channels", |state| {
-                    (state.channels_ready == channels).then_some(true)
-                })
-            }
-            Op::AwaitSwitchoverAck => {
-                let limit = self.options.reply_timeout;
-                self.wait(limit, "SWITCHOVER_ACK", |state| {
-                    (state.replies.switchover_acks > 0).then_some(true)
-                })
-            }
-            op => {
-                let stream = self.encoder.gather(op, &mut self.message);
-                debug_assert_eq!(stream, Some(Stream::Main));
-                let written = self.main.write(&self.message, self.run);
-                if let Err(error) = &written {
-                    self.run.lost(Stream::Main, error);
-                }
-                written.is_ok()
-            }
-        }
-    }
-
-    /// Everything is written, or the run is over: finds out how it ended.
-    fn conclude(&mut self) {
-        if self.run.is_over() {
-            self.run.end(End::Stopped);
-            return;
-        }
-        let return_path = self.plan.config().return_path;
-        if !return_path {
-            return self.run.end(End::Completed);
-        }
-        let verdict = self.run.wait(self.options.reply_timeout, |state| {
-            let verdict = state.replies.verdict();
-            verdict.or_else(|| state.replies_over.then_some(End::Unanswered))
-        });
-        self.run.end(match verdict {
-            Waited::Ready(end) => end,
-            Waited::TimedOut => End::TimedOut { awaited: "SHUT" },
-            Waited::Over => End::Stopped,
-        });
-    }
-
-    fn wait(
-        &self,
-        limit: Option<Duration>,
-        awaited: &'static str,
-        ready: impl Fn(&run::State) -> Option<bool>,
-    ) -> bool {
-        // A destination that is gone will answer nothing any more.
-        let ready = |state: &run::State| ready(state).or(state.replies_over.then_some(false));
-        match self.run.wait(limit, ready) {
-            Waited::Ready(true) => true,
-            Waited::Ready(false) => {
-                let verdict = self.run.change(|state| state.replies.verdict());
-                self.run.end(verdict.unwrap_or(End::Unanswered));
-                false
-            }
-            Waited::Over => false,
-            Waited::TimedOut => {
-                self.run.end(End::TimedOut { awaited });
-                false
-            }
-        }
-    }
-}
-
 /// Threads for the channels unless told otherwise: more do not send faster, and each has a buffer
 /// of one packet.
 const THREADS: usize = 16;
+/// Why neither can be where nobody answers.
+pub const NO_ANSWER: &str =
+    "return path and TLS need an answer, which a file, a pipe or a command cannot give";

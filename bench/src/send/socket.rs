@@ -11,7 +11,10 @@ use nix::{
     errno::Errno,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{MsgFlags, Shutdown, sendmsg, setsockopt, shutdown, sockopt::Linger},
+    sys::{
+        socket::{MsgFlags, Shutdown, sendmsg, setsockopt, shutdown, sockopt::Linger},
+        uio::writev,
+    },
 };
 
 use super::{
@@ -28,8 +31,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,
-    /// `None` once it was reset.
+    /// `None` once it was reset or closed.
     fd: Option<Arc<OwnedFd>>,
+    /// Else it is a pipe or a file.
+    is_socket: bool,
     written: u64,
     /// What happens to this stream and after how many bytes.
     cut: Option<(u64, Cut)>,
@@ -47,7 +52,13 @@ impl Socket {
     ///
     /// # Errors
     /// The handshake failed, or pages are to be sent without a copy and cannot.
-    pub(super) fn new(stream: Stream, fd: OwnedFd, page: usize, run: &Run<'_>) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: Stream,
+        fd: OwnedFd,
+        is_socket: bool,
+        page: usize,
+        run: &Run<'_>,
+    ) -> io::Result<Self> {
         let fd = Arc::new(fd);
         run.watch(&fd);
         let tls = run.tls().map(|tls| tls.connect(&fd)).transpose()?;
@@ -58,12 +69,21 @@ impl Socket {
             _ => None,
         };
         let cut = run.cut_of(stream);
-        Ok(Self { stream, fd: Some(fd), written: 0, cut, gone: false, tls, zero_copy, page })
+        let fd = Some(fd);
+        Ok(Self { stream, fd, is_socket, written: 0, cut, gone: false, tls, zero_copy, page })
     }
 
-    /// A handle for the reader of the other direction.
+    /// A handle for the reader of the other direction, where there is one.
     pub(super) fn reader(&self) -> Option<(Arc<OwnedFd>, Option<Tls>)> {
+        if !self.is_socket {
+            return None;
+        }
         Some((self.fd.clone()?, self.tls.clone()))
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(&mut self) {
+        self.fd = None;
     }
 
     /// Says under TLS that nothing more comes.
@@ -194,7 +214,12 @@ impl Socket {
             IoSlice::advance_slices(&mut left, 0); // empty ones in front
             while !left.is_empty() {
                 let now = flags | MsgFlags::MSG_NOSIGNAL;
-                match sendmsg::<()>(fd.as_raw_fd(), left, &[], now, None) {
+                let taken = if self.is_socket {
+                    sendmsg::<()>(fd.as_raw_fd(), left, &[], now, None)
+                } else {
+                    writev(fd, left)
+                };
+                match taken {
                     Ok(taken) => {
                         IoSlice::advance_slices(&mut left, taken);
                         self.count(taken, run);
@@ -206,7 +231,7 @@ impl Socket {
                     Err(Errno::ENOBUFS) if flags.contains(ZERO_COPY) && !run.is_over() => {
                         self.zero_copy_state().wait(fd);
                     }
-                    // A socket that was handed over need not be one that waits.
+                    // What was handed over need not be one that waits, and a pipe never is.
                     Err(Errno::EAGAIN) if !run.is_over() => {
                         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
                         let _ = poll(&mut fds, PollTimeout::from(TICK_MS));

@@ -13,7 +13,11 @@ use std::{
     sync::Mutex,
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, VsockAddr, connect, getsockopt, socket, sockopt,
+};
+
+use super::opened::Opened;
 
 /// A destination.
 #[derive(Debug)]
@@ -37,6 +41,23 @@ pub enum Target {
     /// Sockets that are connected already: main first, then one for each channel, taken in the
     /// order in which channels connect. Without TLS they may be non-blocking.
     Connected(Mutex<VecDeque<OwnedFd>>),
+    /// A file: the stream of a source that writes to one (`file:`), without channels and return
+    /// path.
+    File {
+        /// Which one; made if it is not there.
+        path: PathBuf,
+        /// Where in it the stream begins, in bytes. What stands before is kept.
+        offset: u64,
+    },
+    /// A command that gets the stream on its standard input (`exec:`), without channels and return
+    /// path. The run ends when it has ended.
+    Command {
+        /// The program and its arguments.
+        args: Vec<String>,
+    },
+    /// A descriptor that was handed over (`fd:`): one stream, with a return path if it is a
+    /// socket.
+    Stream(Mutex<Option<OwnedFd>>),
 }
 
 impl Target {
@@ -46,10 +67,53 @@ impl Target {
         Self::Connected(Mutex::new(sockets.into_iter().collect()))
     }
 
+    /// A descriptor that was handed over.
+    #[must_use]
+    pub fn stream(descriptor: OwnedFd) -> Self {
+        Self::Stream(Mutex::new(Some(descriptor)))
+    }
+
+    /// Whether more connections than one can be made, as multifd needs.
+    #[must_use]
+    pub fn multi_channel(&self) -> bool {
+        !matches!(self, Self::File { .. } | Self::Command { .. } | Self::Stream(_))
+    }
+
+    /// Whether the destination can answer: a return path, TLS.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Command { .. } => false,
+            Self::Stream(stream) => {
+                let stream = stream.lock().expect("nobody panics while looking at it");
+                stream.as_ref().is_some_and(|fd| getsockopt(fd, sockopt::SockType).is_ok())
+            }
+            _ => true,
+        }
+    }
+
+    /// Opens main.
+    ///
+    /// # Errors
+    /// What the system says; `NotConnected` when the descriptor was used before.
+    pub(super) fn open(&self) -> io::Result<Opened> {
+        match self {
+            Self::File { path, offset } => Opened::file(path, *offset),
+            Self::Command { args } => Opened::command(args),
+            Self::Stream(stream) => {
+                let mut stream = stream.lock().expect("nobody panics while taking it");
+                let fd = stream.take().ok_or(io::ErrorKind::NotConnected)?;
+                Ok(Opened::of(fd))
+            }
+            _ => self.connect().map(Opened::of),
+        }
+    }
+
     /// Makes one more connection.
     ///
     /// # Errors
-    /// What the system says; `NotConnected` when no connected socket is left.
+    /// What the system says; `NotConnected` when no connected socket is left, `Unsupported` where
+    /// there is one stream only.
     pub(crate) fn connect(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp { host, port } => {
@@ -69,14 +133,21 @@ impl Target {
                 let next = sockets.lock().expect("nobody panics while taking a socket").pop_front();
                 next.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
             }
+            Self::File { .. } | Self::Command { .. } | Self::Stream(_) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, NOT_MULTI_CHANNEL))
+            }
         }
     }
 }
 
+/// Why multifd cannot go over one stream, in QEMU's words.
+pub const NOT_MULTI_CHANNEL: &str = "Migration requires multi-channel URIs (e.g. tcp)";
+
 impl FromStr for Target {
     type Err = TargetError;
 
-    /// Reads `tcp:HOST:PORT`, `tcp:[IPV6]:PORT`, `unix:PATH`, `vsock:CID:PORT`.
+    /// Reads where a destination listens: `tcp:HOST:PORT`, `tcp:[IPV6]:PORT`, `unix:PATH`,
+    /// `vsock:CID:PORT`.
     fn from_str(uri: &str) -> Result<Self, TargetError> {
         let bad = || TargetError { uri: uri.to_owned() };
         let (scheme, rest) = uri.split_once(':').ok_or_else(bad)?;

@@ -56,7 +56,18 @@ pub(super) fn invent(random: &mut Random) -> SourceConfig {
         // Only a source that closes says where such a stream ends.
         (config.return_path, config.switchover_ack) = (false, false);
     }
+    if channels == 0 && !config.background_snapshot {
+        encoded_on_main(random, &mut config);
+    }
     config
+}
+
+/// Pages that are encoded on main.
+fn encoded_on_main(random: &mut Random, config: &mut SourceConfig) {
+    config.xbzrle = config.page_bytes <= 16384 && random.one_in(2);
+    config.patched_share = random.pick(&[0.0, 0.5, 1.0]);
+    config.compress = random.one_in(3);
+    config.compressible_share = random.pick(&[0.0, 0.5, 1.0]);
 }
 
 fn channels(random: &mut Random) -> u8 {
