@@ -1,17 +1,20 @@
 //! The command line.
 
+mod send;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use landfall_bench::compare::Scenario;
-use landfall_bench::form::Version;
-use landfall_bench::send::TlsVersion;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
 use landfall_receiver::settings::QemuVersion;
 
+pub(crate) use self::send::{
+    ClientTlsArguments, SendArguments, SendCompression, ZeroPageDetection,
+};
 use crate::sizes;
 
 /// A stand-in for the destination of a QEMU live migration.
@@ -224,17 +227,6 @@ pub(crate) enum CompressionOption {
     Qatzip,
 }
 
-/// `multifd-compression`, as QEMU names its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum SendCompression {
-    None,
-    Zlib,
-    Zstd,
-    Qpl,
-    Uadk,
-    Qatzip,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum DevicePackets {
     Keep,
@@ -270,129 +262,6 @@ pub(crate) struct SourceArguments {
     /// Share of zero pages, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(..=100))]
     pub(crate) zero: u8,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SendArguments {
-    /// tcp:HOST:PORT or unix:PATH of a destination; with --mapped-ram file:PATH[,offset=N]
-    #[arg(value_name = "URI")]
-    pub(crate) uri: String,
-    /// RAM of the synthetic guest
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "1G")]
-    pub(crate) ram: u64,
-    /// Multifd channels, 0 for none
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub(crate) multifd: u8,
-    #[command(flatten)]
-    pub(crate) source: SourceArguments,
-    #[command(flatten)]
-    pub(crate) form: FormArguments,
-    /// How pages on channels are compressed, as the source's multifd-compression
-    #[arg(long, value_enum, value_name = "METHOD", default_value_t = SendCompression::None)]
-    pub(crate) compression: SendCompression,
-    /// How hard, 0 to 9, with zstd to 20
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) level: u32,
-    /// Share of pages that can be made smaller, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(..=100))]
-    pub(crate) compressible: u8,
-    /// Packets of a VFIO device's state on the channels
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) device_packets: u32,
-    /// Save the guest to a file with a place for every page (the capability mapped-ram), sparse,
-    /// in place of sending it
-    #[arg(long, conflicts_with_all = ["pace", "reply_timeout", "background_snapshot", "postcopy_ram", "switchover_ack", "no_footers"])]
-    pub(crate) mapped_ram: bool,
-    /// Send a file's pages as the main RAM block instead of content from the seed; its size
-    /// replaces --ram
-    #[arg(long, value_name = "FILE", conflicts_with = "ram")]
-    pub(crate) image: Option<PathBuf>,
-    /// Send pages on channels without a copy in the kernel (the capability zero-copy-send,
-    /// MSG_ZEROCOPY); where the kernel copies them all the same, as on loopback, a connection goes
-    /// on without, and the end says so
-    #[arg(long, conflicts_with_all = ["mapped_ram", "image", "creds"])]
-    pub(crate) zero_copy: bool,
-    /// Bytes per second over all channels, as 100M; without it as fast as it goes
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
-    pub(crate) pace: Option<u64>,
-    /// How long the destination may take for its answers; without it for ever, as QEMU waits
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
-    pub(crate) reply_timeout: Option<Duration>,
-    #[command(flatten)]
-    pub(crate) tls: ClientTlsArguments,
-}
-
-/// TLS of the source.
-#[derive(Debug, Args)]
-pub(crate) struct ClientTlsArguments {
-    /// Every connection is under TLS: the directory of QEMU's tls-creds-x509, with ca-cert.pem,
-    /// and client-cert.pem and client-key.pem if the destination asks for them
-    #[arg(long = "tls-creds", value_name = "DIR")]
-    pub(crate) creds: Option<PathBuf>,
-    /// The name that the destination's certificate must have; without it the URI's host
-    #[arg(long = "tls-hostname", value_name = "NAME", requires = "creds")]
-    pub(crate) hostname: Option<String>,
-    /// Offer this version of TLS only: 1.2 or 1.3
-    #[arg(long = "tls-version", value_name = "VERSION", value_parser = tls_version, requires = "creds")]
-    pub(crate) version: Option<TlsVersion>,
-}
-
-/// The wire's shape: that of a QEMU and machine type, and what differs from it.
-#[derive(Debug, Args)]
-pub(crate) struct FormArguments {
-    /// The QEMU that is imitated: 7.2 to 11.1
-    #[arg(long, value_name = "VERSION", default_value = "10.0", value_parser = version)]
-    pub(crate) speak: Version,
-    /// The machine type, which decides much of the wire; without it q35 of that QEMU
-    #[arg(long, short = 'M', value_name = "TYPE")]
-    pub(crate) machine: Option<String>,
-    /// Send without a return path: the source then waits for nobody
-    #[arg(long)]
-    pub(crate) no_return_path: bool,
-    /// The capability switchover-ack
-    #[arg(long, conflicts_with = "no_return_path")]
-    pub(crate) switchover_ack: bool,
-    /// How zero pages go: in packets (from 9.0), on main (legacy), or as full pages (none)
-    #[arg(long, value_enum, value_name = "HOW")]
-    pub(crate) zero_page_detection: Option<ZeroPageDetection>,
-    /// Size of a target page: 4K to 64K
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "4K")]
-    pub(crate) page_size: u64,
-    /// The guest's UUID
-    #[arg(long)]
-    pub(crate) uuid: Option<uuid::Uuid>,
-    /// The capability validate-uuid: the configuration section names the UUID
-    #[arg(long, requires = "uuid")]
-    pub(crate) validate_uuid: bool,
-    /// The shape of background-snapshot: no commands, no END of ram
-    #[arg(long)]
-    pub(crate) background_snapshot: bool,
-    /// The capability postcopy-ram, on and never used
-    #[arg(long)]
-    pub(crate) postcopy_ram: bool,
-    /// virtio-mem devices with an early section
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) early_sections: u32,
-    /// Rounds, each with its FLUSH, in one section of ram
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) rounds_per_section: u32,
-    /// False ends of the stream inside device state
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) forged_tails: u32,
-    /// Sections without footers
-    #[arg(long)]
-    pub(crate) no_footers: bool,
-    /// No description of the device state at the end (suppress-vmdesc)
-    #[arg(long)]
-    pub(crate) no_vmdesc: bool,
-}
-
-/// `zero-page-detection`, as QEMU names its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ZeroPageDetection {
-    Multifd,
-    Legacy,
-    None,
 }
 
 #[derive(Debug, Args)]
@@ -548,26 +417,12 @@ pub(crate) struct CeilingArguments {
     pub(crate) ram: u64,
 }
 
-fn version(text: &str) -> Result<Version, String> {
-    let version = Version::of_machine(text)
-        .filter(|version| (Version::new(7, 2)..=Version::new(11, 1)).contains(version));
-    version.ok_or_else(|| "must be a version from 7.2 to 11.1".to_owned())
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "must be more than 0 seconds".to_owned())
-}
-
-fn tls_version(text: &str) -> Result<TlsVersion, String> {
-    match text {
-        "1.2" => Ok(TlsVersion::V1_2),
-        "1.3" => Ok(TlsVersion::V1_3),
-        _ => Err("must be 1.2 or 1.3".to_owned()),
-    }
 }
 
 fn on_off(text: &str) -> Result<bool, String> {

@@ -1,16 +1,18 @@
 //! `landfall send`: the synthetic source.
 
+mod inherited;
+mod target;
+
 use std::fs::File;
 use std::io;
 use std::time::Instant;
 
 use landfall_bench::config::{BlockConfig, SourceConfig};
 use landfall_bench::encode::compressed::Compression;
-use landfall_bench::form::{VmdescForm, ZeroForm};
+use landfall_bench::form::{Version, VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
 use landfall_bench::saved;
 use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, ZeroCopyUse, send};
-use landfall_receiver::listen::Address;
 use landfall_receiver::reader::process_cpu_use;
 
 use crate::cli::{
@@ -25,13 +27,15 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     if arguments.mapped_ram {
         return save(arguments, quiet);
     }
-    let plan = Plan::new(shaped(arguments)?).map_err(Failure::usage)?;
+    let target = target::target(&arguments.uri)?;
+    let mut config = shaped(arguments)?;
+    target::fit(&mut config, arguments.tls.creds.is_some(), &target)?;
+    let plan = Plan::new(config).map_err(Failure::usage)?;
     // As QEMU has it: zero-copy-send is for plain pages on channels.
     let is_plain = plan.config().channels > 0 && plan.config().compression == Compression::None;
     if arguments.zero_copy && !is_plain {
         return Err(Failure::usage("--zero-copy needs channels, and pages without compression"));
     }
-    let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let options = SendOptions {
         tls: tls(&arguments.tls, &target)?,
         bytes_per_second: arguments.pace,
@@ -95,9 +99,7 @@ fn save(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
     let mut config = shaped(arguments)?;
     config.return_path = false;
     let plan = Plan::new(config).map_err(Failure::usage)?;
-    let Ok(Address::File { path, offset }) = Address::parse(&arguments.uri) else {
-        return Err(Failure::usage("--mapped-ram writes to a file:PATH[,offset=N]"));
-    };
+    let (path, offset) = target::file(&arguments.uri)?;
     let failed = |error: io::Error| Failure::host(format!("{}: {error}", path.display()));
     let file = File::create(&path).map_err(failed)?;
     let start = Instant::now();
@@ -144,9 +146,25 @@ fn shaped(arguments: &SendArguments) -> Result<SourceConfig, Failure> {
         SendCompression::Qatzip => Compression::Qatzip,
     };
     config.level = arguments.level;
-    if config.compression != Compression::None {
+    config.compress = arguments.compress;
+    if config.compress || config.compression != Compression::None {
         config.compressible_share = f64::from(arguments.compressible) / 100.0;
     }
+    config.xbzrle = arguments.xbzrle;
+    if config.xbzrle {
+        config.patched_share = PATCHED_SHARE;
+    }
+    config.disk = form.block;
+    for (option, is_on) in [("compress", config.compress), ("block", config.disk)] {
+        if is_on && form.speak > LAST_WITH_BLOCK_AND_COMPRESS {
+            let (limit, found) = (LAST_WITH_BLOCK_AND_COMPRESS, form.speak);
+            let text = format!("--{option}: QEMU had it up to {limit}, --speak is {found}");
+            return Err(Failure::usage(text));
+        }
+    }
+    config.dirty_bitmaps = form.dirty_bitmaps;
+    config.x_ignore_shared = form.x_ignore_shared;
+    config.blocks[0].shared = form.x_ignore_shared;
     config.devices.packets = arguments.device_packets;
     config.uuid = form.uuid.unwrap_or_default().into_bytes();
     config.validate_uuid = form.validate_uuid;
@@ -193,3 +211,8 @@ pub(crate) fn described(end: &End) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// Capabilities that are gone since.
+const LAST_WITH_BLOCK_AND_COMPRESS: Version = Version::new(9, 0);
+/// Of what share of pages a write changes some places only, where XBZRLE sends what changed.
+const PATCHED_SHARE: f64 = 0.75;

@@ -205,7 +205,7 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
 fn every_form_of_the_synthetic_source_arrives_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
-    let forms: [(&str, &str, &[&str]); 10] = [
+    let forms: [(&str, &str, &[&str]); 13] = [
         ("modern", "3", &[]),
         ("7.2", "3", &["--speak", "7.2"]),
         ("8.2", "2", &["--speak", "8.2", "--no-return-path"]),
@@ -216,6 +216,9 @@ fn every_form_of_the_synthetic_source_arrives_whole() {
         ("no footers", "0", &["--speak", "7.2", "-M", "pc-i440fx-2.3"]),
         ("snapshot", "0", &["--background-snapshot"]),
         ("advised", "0", &["--postcopy-ram", "--zero-page-detection", "legacy"]),
+        ("bitmaps", "2", &["--dirty-bitmaps"]),
+        ("disk", "2", &["--block", "--speak", "9.0"]),
+        ("compressed", "0", &["--compress", "--speak", "7.2", "--compressible", "0"]),
     ];
     for (name, channels, form) in forms {
         let destination = Destination::start(&["tcp:127.0.0.1:0", "--dump", &path(name)]);
@@ -230,6 +233,83 @@ fn every_form_of_the_synthetic_source_arrives_whole() {
             assert_eq!(equal.status.code(), Some(0), "{name}: {}", text(&equal.stdout));
         }
     }
+}
+
+#[test]
+fn one_stream_carries_every_way_to_change_and_compress_pages_and_all_leave_the_same_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let more = ["--multifd", "0", "--xbzrle", "--compress", "--speak", "9.0"];
+    let ways = [
+        ("file", format!("file:{},offset=4k", at("file")), ",offset=4096"),
+        ("exec", format!("exec:cat > {}", at("exec")), ""),
+        ("fd", "fd:3".to_owned(), ""),
+    ];
+    for (name, uri, offset) in &ways {
+        // The shell leaves the descriptor open for it.
+        let script = format!("\"$0\" \"$@\" 3> {}", at("fd"));
+        let sent = Command::new("/bin/sh")
+            .args(["-c", &script, PROGRAM, "send", uri, "--ram", "24M"])
+            .args(more)
+            .stdin(Stdio::null())
+            .output()
+            .expect("a shell");
+        assert_eq!(sent.status.code(), Some(0), "{name}: {}", text(&sent.stderr));
+        let json = at("report.json");
+        let from = format!("file:{}{offset}", at(name));
+        let received =
+            landfall(&["receive", &from, "--dump", &at(&format!("{name}.run")), "--json", &json]);
+        assert_eq!(received.status.code(), Some(0), "{name}: {}", text(&received.stderr));
+        let report = report(Path::new(&json));
+        assert!(report["pages"]["xbzrle-pages"].as_u64() > Some(100), "{name}: {report}");
+        let equal = landfall(&["verify", &at("file.run"), &at(&format!("{name}.run"))]);
+        assert_eq!(equal.status.code(), Some(0), "{name}: {}", text(&equal.stdout));
+    }
+}
+
+#[test]
+fn memory_that_is_shared_is_announced_and_not_sent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("run.json").display().to_string();
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--json", &json]);
+    let sent = send(&destination.uri, &["--x-ignore-shared"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let (code, _, log) = destination.end();
+    assert_eq!(code, Some(0), "{log}");
+    let report = report(Path::new(&json));
+    let blocks = report["blocks"].as_array().expect("blocks");
+    assert_eq!(blocks[0]["unique-pages"], 0, "{report}");
+    assert_eq!(blocks[1]["unique-pages"], (16 << 20) / 4096, "{report}");
+}
+
+#[test]
+fn what_no_source_sends_is_refused_with_the_reason() {
+    for (more, says) in [
+        (&["tcp:h:1", "--xbzrle"][..], "multifd excludes xbzrle"),
+        (&["tcp:h:1", "--xbzrle", "--image", "/f"], "--image"),
+        (&["tcp:h:1", "--compress", "--speak", "7.2"], "multifd excludes compress"),
+        (&["tcp:h:1", "--compress", "--multifd", "0"], "up to 9.0, --speak is 10.0"),
+        (&["tcp:h:1", "--block", "--speak", "11.1"], "up to 9.0, --speak is 11.1"),
+        (&["tcp:h:1", "--x-ignore-shared", "--postcopy-ram"], "excludes x-ignore-shared"),
+        (&["file:/nonexistent/f"], "Migration requires multi-channel URIs (e.g. tcp)"),
+        (&["exec:true", "--multifd", "1"], "--multifd is 1, allowed is 0"),
+        (&["exec:true", "--multifd", "0", "--switchover-ack"], "excludes switchover-ack"),
+        (&["file:/f", "--multifd", "0", "--tls-creds", "/c"], "TLS need an answer"),
+        (&["file:/f,offset=x"], "file URI has bad offset x"),
+        (&["fd:99", "--multifd", "0"], "fd:99: it was not inherited"),
+        (&["fd:1", "--multifd", "0"], "fd:1: a standard stream"),
+        (&["fd:name", "--multifd", "0"], "fd:name is no number"),
+        (&["rdma:h:1"], "exec:COMMAND and fd:N"),
+    ] {
+        let refused = landfall(&[&["send"], more].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{more:?}: {said}");
+        assert!(said.contains(says), "{more:?}: {said}");
+    }
+    let missing = landfall(&["send", "file:/nonexistent/f", "--multifd", "0"]);
+    let said = text(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(1), "{said}");
+    assert!(said.contains("No such file"), "{said}");
 }
 
 #[test]
