@@ -3,10 +3,10 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Seek, SeekFrom},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
     },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -48,8 +48,9 @@ impl Opened {
 
     /// A file from `offset` on: what stands before is kept, what stood behind is not.
     pub(super) fn file(path: &Path, offset: u64) -> io::Result<Self> {
-        use std::io::{Seek, SeekFrom};
-        let mut file = OpenOptions::new().write(true).create(true).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path)?;
         if file.metadata()?.is_file() {
             file.set_len(offset)?;
         }
@@ -93,6 +94,5 @@ impl Drop for Running {
 }
 
 fn is_pipe(file: &File) -> bool {
-    use std::os::unix::fs::FileTypeExt;
     file.metadata().is_ok_and(|found| found.file_type().is_fifo())
 }

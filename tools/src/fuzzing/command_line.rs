@@ -46,6 +46,8 @@ pub fn command_line_seeds() -> Vec<Vec<u8>> {
         "demo\n--ram=512M\n--multifd=8\n--seed\n7\n--rounds=2\n--dirty=0\n--zero=100\n--cpus=0-3,8\n-q",
         "send\ntcp:h:1\n--speak=7.2\n-M\npc-i440fx-2.3\n--no-return-path\n--page-size=64K\n--pace\n1M",
         "send\nunix:/x\n--zero-page-detection=legacy\n--forged-tails\n3\n--image=/f\n--reply-timeout=9",
+        "send\nexec:cat\n--multifd=0\n--xbzrle\n--compress\n--speak\n9.0\n--block\n--dirty-bitmaps",
+        "send\nfile:/f,offset=4k\n--multifd\n0\n--x-ignore-shared\n--rounds=5",
         "verify\n/a\n/b\n--block\nmem=/x\n--block=pc.bios=/y",
         "record\ntcp:0:4444\n--to=unix:/y\n/d\n--max-size\n4G",
         "replay\n/d\ntcp:h:1\n--paced\n--cold\n--reply-timeout=0.25",
