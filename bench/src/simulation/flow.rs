@@ -150,6 +150,8 @@ impl Flow {
                     });
                 }
             }
+            // What is wrong in a page stays wrong where only its changes come later.
+            Op::MainPages(_) if plan.config().xbzrle => {}
             Op::MainPages(pages) => {
                 let mut at = end;
                 for (item, page) in pages.items.iter().rev() {
