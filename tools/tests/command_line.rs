@@ -309,7 +309,7 @@ fn what_no_source_sends_is_refused_with_the_reason() {
     let missing = landfall(&["send", "file:/nonexistent/f", "--multifd", "0"]);
     let said = text(&missing.stderr);
     assert_eq!(missing.status.code(), Some(1), "{said}");
-    assert!(said.contains("No such file"), "{said}");
+    assert!(said.contains("/nonexistent/f: No such file"), "{said}");
 }
 
 #[test]

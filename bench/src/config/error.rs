@@ -7,7 +7,7 @@ use super::{
     check::{BLOCKS_MAX, NAME_BYTES_MAX},
 };
 
-/// Why a [`SourceConfig`] cannot be sent.
+/// Why a [`SourceConfig`](super::SourceConfig) cannot be sent.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -2,6 +2,7 @@
 //! have no way back.
 
 use std::{
+    fmt::Display,
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom},
     os::{
@@ -48,16 +49,19 @@ impl Opened {
 
     /// A file from `offset` on: what stands before is kept, what stood behind is not.
     pub(super) fn file(path: &Path, offset: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(path)?;
-        if file.metadata()?.is_file() {
-            file.set_len(offset)?;
-        }
-        if offset > 0 {
-            file.seek(SeekFrom::Start(offset))?;
-        }
-        Ok(Self { fd: file.into(), is_socket: false, command: None })
+        let open = || {
+            let mut options = OpenOptions::new();
+            let options = options.write(true).create(true).truncate(false).mode(0o600);
+            let mut file = options.open(path)?;
+            if file.metadata()?.is_file() {
+                file.set_len(offset)?;
+            }
+            if offset > 0 {
+                file.seek(SeekFrom::Start(offset))?;
+            }
+            Ok(Self { fd: file.into(), is_socket: false, command: None })
+        };
+        open().map_err(|error: io::Error| named(&path.display(), &error))
     }
 
     /// A command's standard input. What it says on its standard output nobody reads.
@@ -65,7 +69,7 @@ impl Opened {
         let [program, rest @ ..] = args else { return Err(io::ErrorKind::InvalidInput.into()) };
         let command =
             Command::new(program).args(rest).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        let mut child = command?;
+        let mut child = command.map_err(|error| named(program, &error))?;
         let fd = OwnedFd::from(child.stdin.take().expect("standard input is piped"));
         let command = Some(Running(child));
         // Only this end of the pipe.
@@ -91,6 +95,10 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn named(what: &dyn Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 fn is_pipe(file: &File) -> bool {
