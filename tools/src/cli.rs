@@ -1,5 +1,7 @@
 //! The command line.
 
+mod compare;
+mod plan;
 mod send;
 
 use std::path::PathBuf;
@@ -7,11 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use landfall_bench::compare::Scenario;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
 use landfall_receiver::settings::QemuVersion;
 
+pub(crate) use self::compare::{CeilingArguments, CompareArguments};
+pub(crate) use self::plan::{Accelerator, PlanArguments};
 pub(crate) use self::send::{
     ClientTlsArguments, SendArguments, SendCompression, ZeroPageDetection,
 };
@@ -312,109 +315,6 @@ pub(crate) struct ReplayArguments {
     /// How long the destination may take for what the recorded one answered
     #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "60")]
     pub(crate) reply_timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompareArguments {
-    /// What is migrated: a name, or a file that describes it (see --list -v); repeatable, random
-    /// without it
-    #[arg(long, value_name = "NAME|FILE", value_parser = Scenario::open)]
-    pub(crate) scenario: Vec<Scenario>,
-    /// List the scenarios; with -v as the files that they are, to begin one's own from
-    #[arg(long)]
-    pub(crate) list: bool,
-    /// Guest RAM in place of the scenario's; several sizes, as 2G,4G,8G, are compared with each
-    /// other, and tell what a page more costs
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, value_delimiter = ',')]
-    pub(crate) ram: Vec<u64>,
-    /// How often each destination runs; under 6 there is no interval
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) pairs: usize,
-    /// Multifd channels in place of the scenario's, with one reader each, up to 8
-    #[arg(long, value_name = "N")]
-    pub(crate) channels: Option<u8>,
-    /// landfall's readers in place of the scenario's
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
-    pub(crate) readers: Option<u8>,
-    /// The QEMU at both ends; without it the synthetic source, and no QEMU as destination
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) qemu: Option<PathBuf>,
-    /// Send this recording in place of a scenario; --ram is the recorded guest's, and --qemu only
-    /// a destination then
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "channels"])]
-    pub(crate) recording: Option<PathBuf>,
-    /// Certificates of both ends where the scenario is under TLS, in place of new ones: the files
-    /// of QEMU's tls-creds-x509
-    #[arg(long, value_name = "DIR")]
-    pub(crate) tls_creds: Option<PathBuf>,
-    /// Where the guest's memory lies meanwhile: best a tmpfs
-    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
-    pub(crate) scratch: PathBuf,
-    /// Where mapped-ram files are saved: a disk with O_DIRECT
-    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
-    pub(crate) disk: PathBuf,
-    /// Write the machine, the programs, their command lines and every run to FILE as JSON; - is stdout and moves the table to stderr
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlanArguments {
-    /// Guest RAM
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
-    pub(crate) ram: u64,
-    /// The network, in bits per second as networks count: 200G is 200,000,000,000
-    #[arg(long, value_name = "RATE", value_parser = sizes::parse_bits)]
-    pub(crate) link: u64,
-    /// Bytes of pages that the guest writes per second, each time counted
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "0")]
-    pub(crate) dirty_rate: u64,
-    /// They are spread over so much RAM; without it over all
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
-    pub(crate) working_set: Option<u64>,
-    /// Share of zero pages, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
-    pub(crate) zero: u8,
-    /// The source's downtime-limit
-    #[arg(long, value_name = "MS", default_value_t = 300)]
-    pub(crate) downtime_limit: u64,
-    /// The source's max-bandwidth, bytes per second; 0 is no limit
-    #[arg(long, value_name = "SIZE", value_parser = sizes::parse, default_value = "0")]
-    pub(crate) max_bandwidth: u64,
-    /// The source's multifd-channels
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
-    pub(crate) channels: u8,
-    /// The source's accelerator, which decides when a page is watched for writes again
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Accelerator::Kvm)]
-    pub(crate) accel: Accelerator,
-    /// Largest IP packet
-    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
-    pub(crate) mtu: u32,
-    /// The destination's readers; without it one per channel, up to 8
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
-    pub(crate) readers: Option<u8>,
-    /// The report of a run of landfall receive, best over the network in question and at full
-    /// speed; repeatable: four or more of different shapes tell what each thing costs
-    #[arg(long, value_name = "RUN.json")]
-    pub(crate) calibration: Vec<PathBuf>,
-    /// Write the answer to FILE as JSON; - is stdout and moves the table to stderr
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// How the guest's processor is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Accelerator {
-    Kvm,
-    Tcg,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CeilingArguments {
-    pub(crate) kind: String,
-    pub(crate) channels: u8,
-    pub(crate) readers: u8,
-    pub(crate) ram: u64,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,6 +1,5 @@
 //! `landfall send`: the synthetic source.
 
-mod inherited;
 mod target;
 
 use std::fs::File;

@@ -26,7 +26,7 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// EBADF if it is not open, or is ours, or was taken already.
-pub(super) fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
+pub fn take_inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     // Between looking at the flag and setting it, nobody else may look.
     let _one_at_a_time = TAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if number <= STDERR || !is_inherited(number) {

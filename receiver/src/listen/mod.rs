@@ -22,6 +22,7 @@ mod vsock;
 
 pub use self::address::{Address, UnixAddress};
 pub use self::arguments::IncomingArguments;
+pub use self::descriptor::take_inherited;
 pub use self::error::ListenError;
 pub use self::fdsets::{FdSets, SetFd};
 pub use self::inet::{InetAddress, KeepAlive};

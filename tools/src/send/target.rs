@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use landfall_bench::SourceConfig;
 use landfall_bench::send::{NO_ANSWER, NOT_MULTI_CHANNEL, Target};
-use landfall_receiver::listen::Address;
+use landfall_receiver::listen::{Address, take_inherited};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use super::inherited;
 use crate::exit::Failure;
 
 /// Reads the URI of a destination; a descriptor is taken, nothing else is opened yet.
@@ -25,7 +24,11 @@ pub(super) fn target(uri: &str) -> Result<Target, Failure> {
             let number = name.parse().map_err(|_| {
                 Failure::usage(format!("fd:{name} is no number; names are for monitors (getfd)"))
             })?;
-            let descriptor = inherited::duplicate(number).map_err(Failure::usage)?;
+            let descriptor = take_inherited(number).map_err(|error| {
+                let found = "it is not open, or was not inherited";
+                let allowed = "a descriptor from 3 on that was left open, as in 3>FILE";
+                Failure::usage(format!("fd:{number}: {error}: {found}; allowed is {allowed}"))
+            })?;
             match getsockopt(&descriptor, sockopt::SockType) {
                 Ok(kind) if kind != SockType::Stream => {
                     Err(Failure::usage(format!("{uri} is a socket, but not a stream socket")))
