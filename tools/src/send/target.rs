@@ -25,7 +25,7 @@ pub(super) fn target(uri: &str) -> Result<Target, Failure> {
                 Failure::usage(format!("fd:{name} is no number; names are for monitors (getfd)"))
             })?;
             let descriptor = take_inherited(number).map_err(|error| {
-                let found = "it is not open, or was not inherited";
+                let found = "it is not open, or it was not inherited";
                 let allowed = "a descriptor from 3 on that was left open, as in 3>FILE";
                 Failure::usage(format!("fd:{number}: {error}: {found}; allowed is {allowed}"))
             })?;
