@@ -296,8 +296,11 @@ fn what_no_source_sends_is_refused_with_the_reason() {
         (&["exec:true", "--multifd", "0", "--switchover-ack"], "excludes switchover-ack"),
         (&["file:/f", "--multifd", "0", "--tls-creds", "/c"], "TLS need an answer"),
         (&["file:/f,offset=x"], "file URI has bad offset x"),
-        (&["fd:99", "--multifd", "0"], "fd:99: it was not inherited"),
-        (&["fd:1", "--multifd", "0"], "fd:1: a standard stream"),
+        (&["fd:99", "--multifd", "0"], "fd:99: it is not open, or was not inherited"),
+        (
+            &["fd:1", "--multifd", "0"],
+            "fd:1: it is not open, or was not inherited; allowed is a descriptor from 3 on",
+        ),
         (&["fd:name", "--multifd", "0"], "fd:name is no number"),
         (&["rdma:h:1"], "exec:COMMAND and fd:N"),
     ] {

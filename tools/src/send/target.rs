@@ -24,10 +24,10 @@ pub(super) fn target(uri: &str) -> Result<Target, Failure> {
             let number = name.parse().map_err(|_| {
                 Failure::usage(format!("fd:{name} is no number; names are for monitors (getfd)"))
             })?;
-            let descriptor = take_inherited(number).map_err(|error| {
-                let found = "it is not open, or it was not inherited";
+            let descriptor = take_inherited(number).map_err(|_| {
+                let found = "it is not open, or was not inherited";
                 let allowed = "a descriptor from 3 on that was left open, as in 3>FILE";
-                Failure::usage(format!("fd:{number}: {error}: {found}; allowed is {allowed}"))
+                Failure::usage(format!("fd:{number}: {found}; allowed is {allowed}"))
             })?;
             match getsockopt(&descriptor, sockopt::SockType) {
                 Ok(kind) if kind != SockType::Stream => {
