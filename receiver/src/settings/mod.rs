@@ -7,6 +7,7 @@
 //! here too; what its build lacks (compressions) is not, see
 //! [`MultifdCompression`].
 
+mod aliases;
 mod capability;
 mod combination;
 mod compression;
@@ -102,12 +103,15 @@ impl Settings {
     /// QEMU's text: another type, an unknown name, a value out of its range.
     pub fn set_parameters(&mut self, arguments: &Map<String, Value>) -> Result<(), String> {
         let mut new = self.clone();
-        for (name, value) in arguments {
-            if let Some((index, parameter)) = parameter::named(name, self.version) {
-                let held = parameter.read(value, self.version)?;
-                if !parameter.is_forgotten(self.version) {
-                    new.hold(index, held);
-                }
+        let mut known: Vec<_> = arguments
+            .iter()
+            .filter_map(|(name, value)| Some((parameter::named(name, self.version)?, value)))
+            .collect();
+        known.sort_by_key(|((_, parameter), _)| parameter::reading_place(parameter.name));
+        for ((index, parameter), value) in known {
+            let held = parameter.read(value, self.version)?;
+            if !parameter.is_forgotten(self.version) {
+                new.hold(index, held);
             }
         }
         if let Some(name) =
@@ -115,7 +119,7 @@ impl Settings {
         {
             return Err(format!("Parameter '{name}' is unexpected"));
         }
-        new.check_parameters()?;
+        new.check_parameters(self)?;
         *self = new;
         Ok(())
     }
@@ -126,7 +130,7 @@ impl Settings {
     /// # Errors
     /// QEMU's text for the first rule that is broken.
     pub fn check(&self) -> Result<(), String> {
-        self.check_parameters()?;
+        self.check_parameters(self)?;
         self.change_to(self.capabilities, IncomingPhase::NotStarted).check()
     }
 
@@ -240,29 +244,49 @@ impl Settings {
         self.held("direct-io") == Some(&Held::Flag(true))
     }
 
-    fn check_parameters(&self) -> Result<(), String> {
+    /// Judges all parameters together; `old` is what held before.
+    fn check_parameters(&self, old: &Self) -> Result<(), String> {
         for rule in &range::RULES {
             if let Some(found) = self.number(rule.name) {
                 rule.check(found, self.version)?;
             }
-            // QEMU judges the largest throttle here, before the announcements.
-            if rule.name == "xbzrle-cache-size"
-                && let (Some(max), Some(initial)) =
-                    (self.number("max-cpu-throttle"), self.number("cpu-throttle-initial"))
-            {
-                range::check_max_cpu_throttle(max, initial, self.version)?;
+            // QEMU judges these between its ranges.
+            match rule.name {
+                "xbzrle-cache-size" => self.check_max_cpu_throttle()?,
+                "announce-step" => self.check_bitmaps_and_plainness(old)?,
+                _ => {}
             }
         }
-        let plain = self.compression() == MultifdCompression::None && self.tls_creds().is_none();
-        if self.has(Capability::ZeroCopySend) && !plain {
+        Ok(())
+    }
+
+    fn check_max_cpu_throttle(&self) -> Result<(), String> {
+        match (self.number("max-cpu-throttle"), self.number("cpu-throttle-initial")) {
+            (Some(max), Some(initial)) => range::check_max_cpu_throttle(max, initial, self.version),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_bitmaps_and_plainness(&self, old: &Self) -> Result<(), String> {
+        if let Some(Held::List(nodes)) = self.held("block-bitmap-mapping") {
+            aliases::check(nodes)?;
+        }
+        if self.has(Capability::ZeroCopySend) && !self.is_plain() {
             return Err(ZERO_COPY.into());
         }
-        if self.mapped_ram() && !plain {
+        // For this one QEMU looks at what held before: what does not go with mapped-ram is
+        // taken, and the next parameters are refused, whatever they are.
+        if self.mapped_ram() && !old.is_plain() {
             return Err(
                 "Mapped-ram only available for non-compressed non-TLS multifd migration".into()
             );
         }
         Ok(())
+    }
+
+    /// Neither compressed nor under TLS.
+    fn is_plain(&self) -> bool {
+        self.compression() == MultifdCompression::None && self.tls_creds().is_none()
     }
 
     fn change_to(&self, new: CapabilitySet, phase: IncomingPhase) -> Change {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{MultifdCompression, QemuVersion, qapi};
+use super::{MultifdCompression, QemuVersion, aliases, qapi};
 
 /// What a parameter holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +66,12 @@ pub(super) fn named(name: &str, version: QemuVersion) -> Option<(usize, &'static
     of(version).find(|(_, parameter)| parameter.name == name)
 }
 
+/// A parameter's place among those that are read together: of several values that
+/// cannot be read, the one that comes first is complained about.
+pub(super) fn reading_place(name: &str) -> Option<usize> {
+    READING_ORDER.iter().position(|listed| *listed == name)
+}
+
 /// How many there are in all versions together.
 pub(super) const COUNT: usize = PARAMETERS.len();
 
@@ -103,10 +109,7 @@ impl Parameter {
                 }
                 Held::List(value.clone())
             }
-            Kind::Aliases => {
-                check_aliases(value, name)?;
-                Held::List(value.clone())
-            }
+            Kind::Aliases => Held::List(aliases::parse(value, name)?),
         })
     }
 
@@ -131,39 +134,6 @@ impl Parameter {
             other => unreachable!("{other} is not a choice"),
         }
     }
-}
-
-/// `[{node-name, alias, bitmaps: [{name, alias[, transform]}]}]`
-/// (`qapi/migration.json`, `BitmapMigrationNodeAlias`).
-fn check_aliases(value: &Value, path: &str) -> Result<(), String> {
-    for (index, node) in qapi::list(value, path)?.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        let node = qapi::object(node, &path)?;
-        for name in ["node-name", "alias"] {
-            qapi::string(qapi::member(node, &path, name)?, &qapi::join(&path, name))?;
-        }
-        let bitmaps_path = qapi::join(&path, "bitmaps");
-        for (index, bitmap) in
-            qapi::list(qapi::member(node, &path, "bitmaps")?, &bitmaps_path)?.iter().enumerate()
-        {
-            let path = format!("{bitmaps_path}[{index}]");
-            let bitmap = qapi::object(bitmap, &path)?;
-            for name in ["name", "alias"] {
-                qapi::string(qapi::member(bitmap, &path, name)?, &qapi::join(&path, name))?;
-            }
-            if let Some(transform) = bitmap.get("transform") {
-                let path = qapi::join(&path, "transform");
-                let transform = qapi::object(transform, &path)?;
-                if let Some(persistent) = transform.get("persistent") {
-                    qapi::boolean(persistent, &qapi::join(&path, "persistent"))?;
-                }
-                qapi::only(transform, &path, &["persistent"])?;
-            }
-            qapi::only(bitmap, &path, &["name", "alias", "transform"])?;
-        }
-        qapi::only(node, &path, &["node-name", "alias", "bitmaps"])?;
-    }
-    Ok(())
 }
 
 #[derive(Debug)]
@@ -275,3 +245,56 @@ static PARAMETERS: [Parameter; 36] = [
     row("x-checkpoint-delay", Kind::Uint32, Default::Number(20_000)).bare(),
     byte("cpu-throttle-increment", 10).global("x-cpu-throttle-increment"),
 ];
+
+/// The order in which QEMU reads them (`qapi/migration.json`, `MigrateSetParameters`), all
+/// versions merged.
+const READING_ORDER: [&str; COUNT] = [
+    "announce-initial",
+    "announce-max",
+    "announce-rounds",
+    "announce-step",
+    "compress-level",
+    "compress-threads",
+    "compress-wait-thread",
+    "decompress-threads",
+    "throttle-trigger-threshold",
+    "cpu-throttle-initial",
+    "cpu-throttle-increment",
+    "cpu-throttle-tailslow",
+    "tls-creds",
+    "tls-hostname",
+    "tls-authz",
+    "max-bandwidth",
+    "avail-switchover-bandwidth",
+    "downtime-limit",
+    "x-checkpoint-delay",
+    "block-incremental",
+    "multifd-channels",
+    "xbzrle-cache-size",
+    "max-postcopy-bandwidth",
+    "max-cpu-throttle",
+    "multifd-compression",
+    "multifd-zlib-level",
+    "multifd-qatzip-level",
+    "multifd-zstd-level",
+    "block-bitmap-mapping",
+    "x-vcpu-dirty-limit-period",
+    "vcpu-dirty-limit",
+    "mode",
+    "zero-page-detection",
+    "direct-io",
+    "x-rdma-chunk-size",
+    "cpr-exec-command",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parameter_has_its_place_in_the_reading_order() {
+        for parameter in &PARAMETERS {
+            assert!(reading_place(parameter.name).is_some(), "{}", parameter.name);
+        }
+    }
+}

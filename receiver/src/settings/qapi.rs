@@ -101,6 +101,12 @@ pub(crate) fn choice(value: &Value, path: &str, names: &[&str]) -> Result<usize,
         .ok_or_else(|| format!("Parameter '{}' does not accept value '{text}'", last(path)))
 }
 
+/// Whether `id` can name an object (`util/id.c`, `id_wellformed`).
+pub(crate) fn is_identifier(id: &str) -> bool {
+    id.starts_with(|first: char| first.is_ascii_alphabetic())
+        && id.chars().all(|one| one.is_ascii_alphanumeric() || "-._".contains(one))
+}
+
 fn wrong(path: &str, expected: &str) -> String {
     format!("Invalid parameter type for '{path}', expected: {expected}")
 }

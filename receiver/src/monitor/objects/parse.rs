@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::Object;
 use crate::settings::QemuVersion;
-use crate::settings::qapi::{boolean, choice, list, member, object as members, only, string};
+use crate::settings::qapi::{
+    boolean, choice, is_identifier, list, member, object as members, only, string,
+};
 use crate::tls::{
     Authz, AuthzRule, Format, Policy, X509Credentials, X509Options, accessible_credentials,
 };
@@ -216,11 +218,8 @@ fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// QEMU: `util/id.c`, `id_wellformed`.
 fn check_id(id: &str) -> Result<(), String> {
-    let is_wellformed = id.starts_with(|first: char| first.is_ascii_alphabetic())
-        && id.chars().all(|one| one.is_ascii_alphanumeric() || "-._".contains(one));
-    is_wellformed.then_some(()).ok_or_else(|| "Parameter 'id' expects an identifier".into())
+    is_identifier(id).then_some(()).ok_or_else(|| "Parameter 'id' expects an identifier".into())
 }
 
 fn content_of(file: &str) -> Result<Vec<u8>, String> {

@@ -48,6 +48,16 @@ fn parameters_of_the_wrong_type_are_refused_by_every_version() {
 }
 
 #[test]
+fn of_several_wrong_values_the_one_that_qemu_reads_first_is_named() {
+    for version in [V7_2, V10_0] {
+        let why = refusal(version, json!({"nosuch": 1, "multifd-channels": "x", "tls-creds": 5}));
+        assert_eq!(why, "Invalid parameter type for 'tls-creds', expected: StrOrNull");
+        let why = refusal(version, json!({"multifd-channels": 0, "max-cpu-throttle": "1"}));
+        assert_eq!(why, "Parameter 'max-cpu-throttle' expects uint64");
+    }
+}
+
+#[test]
 fn version_7_2_takes_any_compression_level_and_keeps_the_old_one() {
     let mut settings = Settings::new(V7_2);
     assert_eq!(
