@@ -25,14 +25,17 @@ mod hugepages;
 mod listening;
 mod machine;
 mod memory_file;
+mod pair;
 mod process;
 mod qmp;
 mod query_migrate;
 mod random;
 mod run;
+mod settings;
 mod soak;
 mod source;
 mod sparc;
+mod versions;
 mod words;
 
 use std::env;

@@ -17,6 +17,7 @@ pub(crate) struct Qmp {
     stream: UnixStream,
     lines: BufReader<UnixStream>,
     events: Vec<Value>,
+    greeting: Value,
 }
 
 impl Qmp {
@@ -30,13 +31,18 @@ impl Qmp {
         let failed = |error| format!("QMP: {error}");
         stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(failed)?;
         let lines = BufReader::new(stream.try_clone().map_err(failed)?);
-        let mut session = Self { stream, lines, events: Vec::new() };
-        let greeting = session.read()?;
-        if greeting.pointer("/QMP/version/qemu/major").is_none() {
-            return Err(format!("QMP: {greeting} is no greeting"));
+        let mut session = Self { stream, lines, events: Vec::new(), greeting: Value::Null };
+        session.greeting = session.read()?;
+        if session.greeting.pointer("/QMP/version/qemu/major").is_none() {
+            return Err(format!("QMP: {} is no greeting", session.greeting));
         }
         session.command("qmp_capabilities", json!({}))?;
         Ok(session)
+    }
+
+    /// What it was greeted with.
+    pub(crate) fn greeting(&self) -> &Value {
+        &self.greeting
     }
 
     /// Runs a command; an error answer is an error. Events that come meanwhile

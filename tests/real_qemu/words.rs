@@ -1,31 +1,16 @@
-//! What QMP says: a real QEMU and landfall are asked the same, and must answer the same,
-//! word for word.
+//! Objects, credentials and sets of descriptors: a real QEMU and landfall are asked the
+//! same, and must answer the same, word for word.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
 use crate::certificates::{Authority, CLIENT_NAME};
-use crate::process::Process;
-use crate::qmp::Qmp;
-use crate::run::{self, Programs};
+use crate::pair::Pair;
 use crate::{find_programs, turn};
-
-#[test]
-fn tables_of_capabilities_and_parameters_are_qemus_with_nothing_set() {
-    let _turn = turn();
-    let Ok(programs) = find_programs() else { return };
-    for version in ["7.2", "10.0"] {
-        let mut pair = Pair::start(&programs, version);
-        for command in ["query-migrate-capabilities", "query-migrate-parameters"] {
-            pair.answers_alike(command, json!({}), &[]);
-        }
-    }
-}
 
 #[test]
 fn objects_for_tls_are_added_and_refused_in_qemus_words() {
@@ -225,83 +210,4 @@ fn sets_of_descriptors_are_told_in_qemus_words() {
         }
         pair.answers_alike("migrate-incoming", json!({ "uri": uri }), &[]);
     }
-}
-
-/// A QEMU that has no machine, and landfall in its guise.
-struct Pair {
-    qemu: Qmp,
-    ours: Qmp,
-    _processes: [Process; 2],
-    _scratch: TempDir,
-}
-
-impl Pair {
-    fn start(programs: &Programs, version: &str) -> Self {
-        let scratch = run::scratch().expect("a directory");
-        let at = |name: &str| scratch.path().join(name);
-        let monitor = |name: &str| format!("unix:{},server=on,wait=off", at(name).display());
-        let qemu = programs.qemus.iter().find(|(found, _)| found == version).expect("it is there");
-        let (theirs, ours) = (monitor("theirs"), monitor("ours"));
-        let arguments = ["-M", "none", "-nodefaults", "-display", "none", "-S", "-incoming"];
-        let arguments = arguments.into_iter().chain(["defer", "-qmp", &theirs]);
-        let mut qemu = Process::start(&qemu.1, arguments, at("qemu.log")).expect("QEMU");
-        let arguments = ["receive", "defer", "--quiet", "--hugepages", "off", "--qemu-version"];
-        let arguments = arguments.into_iter().chain([version, "--qmp", &ours]);
-        let mut landfall =
-            Process::start(&programs.landfall, arguments, at("landfall.log")).expect("landfall");
-        Self {
-            qemu: Qmp::connect(&at("theirs"), &mut qemu).expect("QEMU's monitor"),
-            ours: Qmp::connect(&at("ours"), &mut landfall).expect("landfall's monitor"),
-            _processes: [qemu, landfall],
-            _scratch: scratch,
-        }
-    }
-
-    /// Asks both; numbers of descriptors are their own affair.
-    fn answers_alike(&mut self, command: &str, arguments: Value, fds: &[BorrowedFd<'_>]) -> Value {
-        let request = json!({ "execute": command, "arguments": arguments });
-        let [expected, found] = [&mut self.qemu, &mut self.ours]
-            .map(|monitor| without_numbers(monitor.ask(&request, fds).expect("an answer")));
-        assert_eq!(found, expected, "{request}");
-        found
-    }
-
-    /// Has both make an object, and take it away again. What landfall does not have it
-    /// refuses where QEMU makes one, and only there.
-    fn object(&mut self, kind: &str, properties: &Value) {
-        let mut arguments = json!({ "qom-type": kind, "id": "t" });
-        for (name, value) in properties.as_object().expect("an object") {
-            arguments[name] = value.clone();
-        }
-        let request = json!({ "execute": "object-add", "arguments": arguments });
-        let expected = self.qemu.ask(&request, &[]).expect("an answer");
-        let found = self.ours.ask(&request, &[]).expect("an answer");
-        let delete = json!({ "execute": "object-del", "arguments": { "id": "t" } });
-        let is_made = expected.get("return").is_some();
-        if is_made && ["tls-creds-psk", "tls-creds-anon"].contains(&kind) {
-            let text = found["error"]["desc"].as_str().unwrap_or_default();
-            assert!(text.starts_with(&format!("{kind} is not supported: ")), "{request}: {found}");
-            self.qemu.ask(&delete, &[]).expect("an answer");
-            return;
-        }
-        assert_eq!(found, expected, "{request}");
-        self.answers_alike("object-del", json!({ "id": "t" }), &[]);
-    }
-}
-
-fn without_numbers(mut answer: Value) -> Value {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Array(items) => items.iter_mut().for_each(strip),
-            Value::Object(members) => {
-                if let Some(fd) = members.get_mut("fd") {
-                    *fd = Value::Null;
-                }
-                members.values_mut().for_each(strip);
-            }
-            _ => {}
-        }
-    }
-    strip(&mut answer);
-    answer
 }
