@@ -88,7 +88,7 @@ fn missing(test: &str, read: &impl Fn(PathBuf) -> Option<String>) -> Option<Stri
 }
 
 /// The ways in which a row can be known to be true.
-const HOW: [&str; 3] = ["real peer", "independent encoder", "from source only"];
+const HOW: [&str; 3] = ["real peer", "independent encoder", "from source, unverified"];
 
 #[test]
 fn a_row_that_promises_too_much_is_found() {

@@ -222,7 +222,7 @@ pub(crate) fn is_listening(uri: &str) -> Result<bool, String> {
 }
 
 fn receive_options(case: &Case, run_directory: &Path, json: &Path) -> Vec<String> {
-    let mut options = vec!["--quiet".to_owned()];
+    let mut options = Vec::new();
     let mut option = |name: &str, value: String| options.extend([name.to_owned(), value]);
     option("--readers", case.readers.to_string());
     option("--json", json.display().to_string());

@@ -26,6 +26,7 @@ mod listening;
 mod machine;
 mod memory_file;
 mod pair;
+mod postcopy;
 mod process;
 mod qmp;
 mod query_migrate;

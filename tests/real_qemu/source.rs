@@ -112,6 +112,15 @@ impl Source {
         })
     }
 
+    /// What the migration and the guest are in.
+    pub(crate) fn states(&mut self) -> Result<(String, String), String> {
+        let [migration, guest] = ["query-migrate", "query-status"].map(|command| {
+            let answer = self.qmp.command(command, json!({}))?;
+            Ok::<_, String>(answer["status"].as_str().unwrap_or_default().to_owned())
+        });
+        Ok((migration?, guest?))
+    }
+
     /// Kills it at once; returns its memory files, which stay as they are.
     pub(crate) fn kill(self) -> Vec<MemoryFile> {
         let Self { process, memory, .. } = self;
@@ -119,7 +128,9 @@ impl Source {
         memory
     }
 
-    fn complete(&mut self) -> Result<Value, String> {
+    /// Waits until the migration that has begun says `completed`; returns its final
+    /// `query-migrate` answer.
+    pub(crate) fn complete(&mut self) -> Result<Value, String> {
         let mut is_released = self.case.guest == Guest::Paused;
         let mut is_continued = false;
         wait_until("end of the migration at the source", MIGRATION_LIMIT, || {

@@ -295,11 +295,13 @@ impl MainStream {
     }
 }
 
-/// Closing at the first RAM_DISCARD is all that can be done; whether it saves the
-/// guest depends on how much of the package the source has already written.
-const POSTCOPY_REMEDY: &str = "turn the capability postcopy-ram off, or do not start postcopy; \
-    its guest goes on where QEMU 10.0 or later had not yet sent its device state, else the source \
-    is postcopy-paused with its guest stopped";
+/// Closing at the first RAM_DISCARD is all that can be done. A source from 10.2 on has its
+/// guest until the destination says that the package is loaded, which nobody says here; one
+/// of 10.0 has it until it has written the package.
+const POSTCOPY_REMEDY: &str = "turn the capability postcopy-ram off, or do not start postcopy. \
+    The connection is closed here, at the first RAM_DISCARD, and that saves the guest of QEMU \
+    10.0 and later: the source resumes it (10.0 only if it has not yet written its device \
+    state, else it stays postcopy-paused). 7.2 has no safe point: its guest stays stopped";
 
 /// The only version of section `ram` since QEMU 1.0.
 const RAM_VERSION: u32 = 4;
