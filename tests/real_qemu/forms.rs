@@ -166,6 +166,33 @@ fn dirty_bitmaps_beside_ram_are_passed_over() {
     }
 }
 
+#[test]
+fn guests_with_slirp_network_cards_migrate_whole() {
+    let e1000 = ["-netdev", "user,id=net0", "-device", "e1000,netdev=net0"];
+    let virtio = ["-netdev", "user,id=net1", "-device", "virtio-net-pci,netdev=net1"];
+    for (cards, slirps, channels, return_path, guest) in [
+        (e1000.to_vec(), 1, 0, false, Guest::Running),
+        (virtio.to_vec(), 1, 2, true, Guest::Running),
+        // Two sections of the same name.
+        ([e1000, virtio].concat(), 2, 0, true, Guest::Paused),
+    ] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let case = Case { channels, return_path, ..case(sender, guest) };
+            let scratch = run::scratch()?;
+            let program = programs.qemu(&case)?;
+            let mut source = Source::start_with(&case, program, scratch.path(), 1, &cards)?;
+            let (state, received) = over_socket(programs, &case, &mut source, scratch.path())?;
+            let sections = received.report["guest"]["device-sections"].as_array();
+            let is_slirp = |section: &&Value| section["idstr"] == "slirp";
+            let found: Vec<_> = sections.into_iter().flatten().filter(is_slirp).collect();
+            if found.len() != slirps || found.iter().any(|slirp| number(&slirp["body-bytes"]) == 0) {
+                return Err(format!("{slirps} slirp sections were to come: {found:?}"));
+            }
+            verify(&case, &mut source, &state, &received).map(drop)
+        });
+    }
+}
+
 /// Runs `form` with a source of each of these versions; none where the QEMUs are
 /// missing, which the covering test tells.
 pub(crate) fn each(qemus: &[&str], form: impl Fn(&Programs, Sender) -> Result<(), String>) {

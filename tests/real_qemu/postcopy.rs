@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::case::{Guest, Sender};
 use crate::destination::Destination;
 use crate::forms::{case, each, over_socket, source};
-use crate::machine;
 use crate::process::wait_until;
 use crate::run::{self, Programs, verify};
 use crate::source::Source;
@@ -82,13 +81,8 @@ fn start(
     scratch: &Path,
 ) -> Result<Source, String> {
     let case = case(sender, Guest::Running);
-    let memory = machine::prepare_memory(&case, scratch, 1)?;
-    let disk = scratch.join("guest.img");
-    machine::write_disk(&disk)?;
-    let mut arguments = machine::arguments(&case, &memory, &disk);
-    arguments.extend(["-smp".to_owned(), cpus.to_string()]);
-    let mut source =
-        Source::start_machine(&case, programs.qemu(&case)?, arguments, memory, scratch)?;
+    let more = ["-smp", &cpus.to_string()];
+    let mut source = Source::start_with(&case, programs.qemu(&case)?, scratch, 1, &more)?;
     source.qmp().enable(&["postcopy-ram"])?;
     Ok(source)
 }

@@ -47,10 +47,22 @@ impl Source {
         scratch: &Path,
         seed: u64,
     ) -> Result<Self, String> {
+        Self::start_with(case, program, scratch, seed, &[])
+    }
+
+    /// As [`start`](Self::start), a machine with `more` arguments.
+    pub(crate) fn start_with(
+        case: &Case,
+        program: &Path,
+        scratch: &Path,
+        seed: u64,
+        more: &[&str],
+    ) -> Result<Self, String> {
         let memory = machine::prepare_memory(case, scratch, seed)?;
         let disk = scratch.join("guest.img");
         machine::write_disk(&disk)?;
-        let arguments = machine::arguments(case, &memory, &disk);
+        let mut arguments = machine::arguments(case, &memory, &disk);
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
         Self::start_machine(case, program, arguments, memory, scratch)
     }
 
