@@ -185,7 +185,8 @@ fn guests_with_slirp_network_cards_migrate_whole() {
             let sections = received.report["guest"]["device-sections"].as_array();
             let is_slirp = |section: &&Value| section["idstr"] == "slirp";
             let found: Vec<_> = sections.into_iter().flatten().filter(is_slirp).collect();
-            if found.len() != slirps || found.iter().any(|slirp| number(&slirp["body-bytes"]) == 0) {
+            if found.len() != slirps || found.iter().any(|slirp| number(&slirp["body-bytes"]) == 0)
+            {
                 return Err(format!("{slirps} slirp sections were to come: {found:?}"));
             }
             verify(&case, &mut source, &state, &received).map(drop)

@@ -93,6 +93,8 @@ impl MainPages {
         let memory = &placing.ram[block];
         match content {
             PageContent::Full(bytes) if self.keep => {
+                #[cfg(test)]
+                placing.main.copies.place(bytes);
                 memory.write(offset, bytes);
                 self.zero_sent_full += u64::from(memory.is_zero(page));
             }

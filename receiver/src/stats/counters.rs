@@ -149,4 +149,7 @@ pub struct MainCounters {
     pub sync_wait_ns: Counter,
     /// When bytes last came, `CLOCK_MONOTONIC` nanoseconds.
     pub last_activity_ns: Counter,
+    /// What was copied of full pages.
+    #[cfg(test)]
+    pub copies: super::copies::Copies,
 }

@@ -1,5 +1,7 @@
 //! What is counted while a run goes on, and what is told about it.
 
+#[cfg(test)]
+mod copies;
 mod counters;
 mod latency;
 mod round;

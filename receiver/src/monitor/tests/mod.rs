@@ -1,5 +1,6 @@
 //! Conversations with a real receiver on loopback.
 
+mod copies;
 mod fdsets;
 mod incoming;
 mod masks;

@@ -55,6 +55,35 @@ pub(super) fn of_pages(page: u16, machine: &str, is_advised: bool) -> Vec<u8> {
     bytes
 }
 
+/// What a source sends of `count` pages of 4 KiB, all with content: [`full_page`].
+pub(super) fn of_full_pages(count: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(b"QEVM\0\0\0\x03");
+    bytes.extend(b"\x07\0\0\0\x0bpc-q35-10.0");
+    bytes.extend(b"\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04");
+    bytes.extend((count * 4096 + 4).to_be_bytes());
+    bytes.extend(b"\x03mem");
+    bytes.extend((count * 4096).to_be_bytes());
+    end_of_ram_section(&mut bytes);
+    bytes.extend(b"\x02\0\0\0\x01");
+    for page in 0..count {
+        let (flags, name) = if page == 0 { (0x08, &b"\x03mem"[..]) } else { (0x28, &b""[..]) };
+        bytes.extend((page * 4096 + flags).to_be_bytes());
+        bytes.extend(name);
+        bytes.extend(full_page(page));
+    }
+    end_of_ram_section(&mut bytes);
+    bytes.extend(b"\x03\0\0\0\x01");
+    end_of_ram_section(&mut bytes);
+    device_state(&mut bytes, "paused");
+    bytes
+}
+
+/// The content of one of these pages.
+pub(super) fn full_page(page: u64) -> impl Iterator<Item = u8> {
+    (0..4096).map(move |at| ((page + at) % 251) as u8 + 1)
+}
+
 /// The one device: its size in a field, then 100 bytes. And the end.
 fn device_state(bytes: &mut Vec<u8>, run_state: &str) {
     bytes.extend(b"\x04\0\0\0\x02\x0bglobalstate\0\0\0\0\0\0\0\x01");
