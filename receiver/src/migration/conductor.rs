@@ -1,7 +1,9 @@
 //! The main thread: walks the main stream and conducts everything else.
 
+mod end;
 mod memory;
 mod sync_point;
+mod waits;
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -12,17 +14,17 @@ use std::sync::{Arc, Mutex};
 use landfall_pagepool::Pool;
 
 use super::answers::{Answer, acks_once, answer_to};
-use super::input::{Filled, Input};
+use super::input::Input;
 use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
 use super::return_path::ReturnPath;
-use super::rounds::{Rounds, check_close, check_end};
+use super::rounds::Rounds;
 use super::settle::{self, Beside, ChannelCount};
 use super::silent_end::SilentEnd;
-use crate::clock::{NS_PER_MS, now_ns, seconds};
+use crate::clock::{NS_PER_MS, now_ns};
 use crate::codec::PageInflate;
 use crate::error::{Family, RunError};
-use crate::main_stream::{Certainty, End, Event, MainStream, NextPage, Options, PageContent, Step};
+use crate::main_stream::{Event, MainStream, NextPage, Options, PageContent, Step};
 use crate::mapped_ram::{FileReads, SavedFile};
 use crate::panicked::caught;
 use crate::reader::{Reader, cpu_use};
@@ -307,86 +309,6 @@ impl<'run> Walk<'run> {
         }
     }
 
-    fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
-        match self.input.fill(&self.run.main, self.run.main_wake(), TICK_MS)? {
-            Filled::Some => {}
-            Filled::Nothing => {
-                settle::check(self.run)?;
-                let silent_ns = self.silent_ns(now_ns());
-                // Without the return path the source closes, and that is its end.
-                let answers = self.return_path.is_open();
-                if answers && self.silent_end.is_here(&self.stream, silent_ns) {
-                    return Ok(ControlFlow::Break(()));
-                }
-                // The device state has no place to rest but its end.
-                let may_rest = !self.stream.in_device_state()
-                    || (answers && !self.silent_end.is_refused(&self.stream));
-                self.check_time(at_boundary && may_rest)?;
-            }
-            Filled::End => {
-                let end = check_close(&self.stream, self.return_path.is_open())
-                    .map_err(|error| self.unfinished(error))?;
-                if end == End::WithoutDescription {
-                    tracing::warn!("the stream has no description of the device state (vmdesc)");
-                }
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Adds to the error of a stream that was cut what its file shows of why.
-    fn unfinished(&self, mut error: RunError) -> RunError {
-        let is_cut = self.stream.end_of_input().is_err_and(|error| error.is_truncated());
-        if is_cut && self.bitmaps_are_empty {
-            // migration/ram.c, ram_save_file_bmap: the last thing of RAM.
-            error.text.push_str(" (all its bitmaps are empty: QEMU writes them when RAM is whole)");
-        }
-        error
-    }
-
-    /// After the last byte there must be silence.
-    fn is_the_end(&mut self, certainty: Certainty) -> Result<bool, RunError> {
-        if certainty == Certainty::NeedsGrace {
-            let until = now_ns() + GRACE_NS;
-            while self.input.is_dry(&self.run.main)? && now_ns() < until {
-                settle::wait(self.run, GRACE_POLL_MS)?;
-            }
-        }
-        self.input.is_dry(&self.run.main)
-    }
-
-    /// How long nothing has come that main waits for.
-    fn silent_ns(&self, now: u64) -> u64 {
-        now.saturating_sub(self.run.main.last_activity_ns.get().max(self.turned_ns.get()))
-    }
-
-    fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
-        let now = now_ns();
-        if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
-            let text = format!("the run took longer than {} s (--max-time)", seconds(limit));
-            return Err(RunError::new(Family::Misbehaved, text));
-        }
-        let silent_ns = self.silent_ns(now);
-        if !at_boundary && silent_ns > self.plan.stall_ns {
-            // In the device state the parser knows what is missing.
-            let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
-            if let Some(Err(error)) = missing
-                && !error.is_truncated()
-            {
-                return Err(error.into());
-            }
-            let text = format!(
-                "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
-                self.run.main.wire_bytes.get(),
-                seconds(silent_ns),
-                seconds(self.plan.stall_ns)
-            );
-            return Err(RunError::new(Family::Misbehaved, text));
-        }
-        Ok(())
-    }
-
     fn configuration(&mut self, configuration: Configuration) {
         if let Some(uuid) = configuration.uuid {
             settle::uuid(self.run, uuid);
@@ -442,42 +364,6 @@ impl<'run> Walk<'run> {
         self.turned_ns.set(now_ns());
         self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
     }
-
-    /// Device state may still be on its way on the channels when main is at its end.
-    fn device_packets(&self) -> Result<(), RunError> {
-        let sections = &self.received.device_state.sections;
-        let announced = sections.iter().any(|section| section.idstr.ends_with("/vfio"));
-        while settle::device_packets_move(self.run, announced, GRACE_NS) {
-            settle::wait(self.run, GRACE_POLL_MS)?;
-            self.check_time(true)?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(), RunError> {
-        self.received.device_state = self.stream.take_device_state();
-        self.device_packets()?;
-        self.run.phases().device_state_done = Some(now_ns());
-        check_end(self.run.sync())?;
-        if let Some(file) = &self.file {
-            file.check_unchanged()?;
-        }
-        self.received.machine = self.machine.take();
-        self.received.modern_sync = self.rounds.is_modern();
-        self.received.return_path = self.return_path.is_open();
-        if !self.run.finish() {
-            return settle::check(self.run);
-        }
-        // Only a destination that keeps what it received may take the guest.
-        let shut = match self.plan.sink {
-            Sink::Ram if !self.run.terms.device_packets.has_dropped() => SHUT_TAKEN,
-            Sink::Ram | Sink::Discard => SHUT_REFUSED,
-        };
-        if let Err(error) = self.return_path.say(Reply::Shut(shut)) {
-            tracing::warn!("{error}");
-        }
-        Ok(())
-    }
 }
 
 /// Where main's pages go. The channels are known: [`Rounds::on`] asks for them
@@ -525,10 +411,6 @@ fn page_shift(page: PageBytes) -> u32 {
     page.get().trailing_zeros()
 }
 
-/// SHUT: the destination has taken the guest.
-const SHUT_TAKEN: u32 = 0;
-/// SHUT: it has not; the source resumes it.
-const SHUT_REFUSED: u32 = 1;
 /// How often a wait looks around, milliseconds.
 const TICK_MS: u16 = 100;
 /// Silence after a stream whose end is not certain.

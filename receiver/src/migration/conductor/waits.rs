@@ -1,0 +1,94 @@
+//! What main waits for, and how long.
+
+use std::ops::ControlFlow;
+
+use super::super::input::Filled;
+use super::super::rounds::check_close;
+use super::super::settle;
+use super::{GRACE_NS, GRACE_POLL_MS, TICK_MS, Walk};
+use crate::clock::{now_ns, seconds};
+use crate::error::{Family, RunError};
+use crate::main_stream::{Certainty, End};
+
+impl Walk<'_> {
+    /// Waits for more of the stream; breaks where it ends.
+    pub(super) fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
+        match self.input.fill(&self.run.main, self.run.main_wake(), TICK_MS)? {
+            Filled::Some => {}
+            Filled::Nothing => {
+                settle::check(self.run)?;
+                let silent_ns = self.silent_ns(now_ns());
+                // Without the return path the source closes, and that is its end.
+                let answers = self.return_path.is_open();
+                if answers && self.silent_end.is_here(&self.stream, silent_ns) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                // The device state has no place to rest but its end.
+                let may_rest = !self.stream.in_device_state()
+                    || (answers && !self.silent_end.is_refused(&self.stream));
+                self.check_time(at_boundary && may_rest)?;
+            }
+            Filled::End => {
+                let end = check_close(&self.stream, self.return_path.is_open())
+                    .map_err(|error| self.unfinished(error))?;
+                if end == End::WithoutDescription {
+                    tracing::warn!("the stream has no description of the device state (vmdesc)");
+                }
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds to the error of a stream that was cut what its file shows of why.
+    fn unfinished(&self, mut error: RunError) -> RunError {
+        let is_cut = self.stream.end_of_input().is_err_and(|error| error.is_truncated());
+        if is_cut && self.bitmaps_are_empty {
+            // migration/ram.c, ram_save_file_bmap: the last thing of RAM.
+            error.text.push_str(" (all its bitmaps are empty: QEMU writes them when RAM is whole)");
+        }
+        error
+    }
+
+    /// After the last byte there must be silence.
+    pub(super) fn is_the_end(&mut self, certainty: Certainty) -> Result<bool, RunError> {
+        if certainty == Certainty::NeedsGrace {
+            let until = now_ns() + GRACE_NS;
+            while self.input.is_dry(&self.run.main)? && now_ns() < until {
+                settle::wait(self.run, GRACE_POLL_MS)?;
+            }
+        }
+        self.input.is_dry(&self.run.main)
+    }
+
+    /// How long nothing has come that main waits for.
+    fn silent_ns(&self, now: u64) -> u64 {
+        now.saturating_sub(self.run.main.last_activity_ns.get().max(self.turned_ns.get()))
+    }
+
+    pub(super) fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
+        let now = now_ns();
+        if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
+            let text = format!("the run took longer than {} s (--max-time)", seconds(limit));
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        let silent_ns = self.silent_ns(now);
+        if !at_boundary && silent_ns > self.plan.stall_ns {
+            // In the device state the parser knows what is missing.
+            let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
+            if let Some(Err(error)) = missing
+                && !error.is_truncated()
+            {
+                return Err(error.into());
+            }
+            let text = format!(
+                "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
+                self.run.main.wire_bytes.get(),
+                seconds(silent_ns),
+                seconds(self.plan.stall_ns)
+            );
+            return Err(RunError::new(Family::Misbehaved, text));
+        }
+        Ok(())
+    }
+}
