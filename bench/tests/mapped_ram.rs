@@ -5,13 +5,16 @@ mod masks;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use landfall_bench::plan::Plan;
 use landfall_bench::saved::{Saved, save};
+use landfall_bench::send::{End, Progress, SendOptions, Target, send};
 use landfall_bench::{BlockConfig, SourceConfig, verify};
 use landfall_pagepool::{Hugepages, MemoryConfig};
 use landfall_receiver::error::{Family, RunError};
@@ -21,6 +24,7 @@ use landfall_receiver::migration::Sink;
 use landfall_receiver::receiver::{Incoming, Migration, Observer, Receiver, ReceiverConfig};
 use landfall_receiver::report::query_receiver;
 use landfall_receiver::status::Status;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 /// A small guest of three blocks, saved in `rounds` rounds.
 fn plan(page_bytes: u32, seed: u64) -> Plan {
@@ -215,21 +219,138 @@ fn a_file_that_changes_while_it_is_read_fails_the_run() {
     let path = directory.path().join("saved");
     let plan = plan(4096, 6);
     let saved = saved(&plan, &path, 0);
+    let (first, was) = (saved.blocks[0], saved.bytes);
+    let inside_pages = first.pages_offset + 12_345;
+    let grown = format!("it had {was} bytes and now has {}", was + 4);
+    let cut_behind_pages = format!("it had {was} bytes and now has {}", saved.rest_offset);
+    let bitmap_cut = format!("the file ends at byte {}, inside the bitmap", first.bitmap_offset);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    for (what, says) in [("grows", "and now has"), ("is overwritten", "somebody wrote to it")] {
+    for (change, says) in [
+        (Change::Write(was), &*grown),
+        (Change::Write(first.pages_offset), "somebody wrote to it"),
+        (Change::Shrink(saved.rest_offset), &*cut_behind_pages),
+        // Of several reads under way one that is all behind the end may be the first to say so.
+        (Change::Shrink(inside_pages), "inside the pages of block 'pc.ram': it was cut"),
+        (Change::Shrink(first.bitmap_offset), &*bitmap_cut),
+    ] {
+        self::saved(&plan, &path, 0);
         let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
         file.set_modified(long_ago).expect("a time");
-        let place = if what == "grows" { saved.bytes } else { saved.blocks[0].pages_offset };
         // Told on main's thread, when the list of blocks is there and no page has been read.
         let observer: Observer = Arc::new(move |_, status| {
             if status == Status::Active {
-                file.write_all_at(b"more", place).expect("written");
+                change.make(&file);
+            }
+        });
+        // One reader: of two, either may be the first to meet the end, and elsewhere.
+        let error = fails(&receiver(|config| config.readers = Some(1), observer), &path);
+        assert_eq!(error.family, Family::Misbehaved, "{change:?}");
+        assert!(error.text.contains(says), "{change:?}: {error}, not {says}");
+        // The observer has gone with its receiver.
+        self::saved(&plan, &path, 0);
+        completes(&self::receiver(|_| {}, quiet()), &plan, &path, 0);
+    }
+}
+
+/// What somebody does to a file that is being read.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A few bytes at this place.
+    Write(u64),
+    /// Cuts it to so many bytes.
+    Shrink(u64),
+}
+
+impl Change {
+    fn make(self, file: &File) {
+        match self {
+            Self::Write(place) => file.write_all_at(b"more", place).expect("written"),
+            Self::Shrink(bytes) => file.set_len(bytes).expect("cut"),
+        }
+    }
+}
+
+#[test]
+fn holes_under_set_bits_are_zero_pages_that_came_in_full_and_are_not_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("saved");
+    // The pool keeps its memory from run to run: what one left must not show under a hole.
+    let receiver = receiver(|config| config.memory.pool_bytes = 96 << 20, quiet());
+    for (seed, page_bytes) in [(21, 4096), (22, 65536), (23, 4096)] {
+        let plan = plan(page_bytes, seed);
+        let saved = saved(&plan, &path, 0);
+        completes(&receiver, &plan, &path, 0);
+        // As a source leaves it that looks for no zero pages, and as a sparse copy makes it.
+        let file = OpenOptions::new().read(true).write(true).open(&path).expect("opens");
+        for (place, block) in saved.blocks.iter().zip(&plan.config().blocks) {
+            let mut bits = vec![0; place.bitmap_bytes as usize];
+            file.read_exact_at(&mut bits, place.bitmap_offset).expect("a bitmap");
+            for page in 0..block.bytes / u64::from(page_bytes) {
+                let (byte, bit) = (page as usize / 8, 1 << (page % 8));
+                if bits[byte] & bit == 0 {
+                    let offset = place.pages_offset + page * u64::from(page_bytes);
+                    dig(&file, offset, page_bytes.into());
+                    bits[byte] |= bit;
+                }
+            }
+            file.write_all_at(&bits, place.bitmap_offset).expect("written");
+        }
+        let all = saved.normal + saved.zero;
+        let set_bytes = all * u64::from(page_bytes);
+        let has_holes = file.metadata().expect("fstat").blocks() * 512 < set_bytes;
+        let migration = completes(&receiver, &plan, &path, 0);
+        let report = query_receiver(&migration);
+        let number = |pointer: &str| report.pointer(pointer).and_then(|n| n.as_u64());
+        assert_eq!(number("/pages/normal-pages"), Some(all));
+        assert_eq!(number("/pages/zero-pages"), Some(0));
+        assert_eq!(number("/pages/unique-pages"), Some(all));
+        // A page of the plan may be zero although it is none of the source's zero pages.
+        assert!(number("/pages/zero-sent-full-pages") >= Some(saved.zero));
+        let read = number("/wire/main-bytes").expect("bytes");
+        assert_eq!(read < set_bytes, has_holes, "{read} bytes read for {all} pages");
+    }
+}
+
+/// Makes a hole, or zeros where the file system has none.
+fn dig(file: &File, offset: u64, bytes: u64) {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    if fallocate(file, flags, offset.cast_signed(), bytes.cast_signed()).is_err() {
+        file.write_all_at(&vec![0; bytes as usize], offset).expect("written");
+    }
+}
+
+#[test]
+fn a_plain_file_that_shrinks_while_it_is_read_is_told_as_cut() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("plain");
+    let mut config = SourceConfig::new(8, 8 << 20, 0);
+    config.return_path = false;
+    let plan = Plan::new(config).expect("possible");
+    let (near, far) = UnixStream::pair().expect("a pair");
+    let bytes = thread::scope(|scope| {
+        let received = scope.spawn(|| {
+            let mut bytes = Vec::new();
+            (&far).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let target = Target::connected([near.into()]);
+        let outcome = send(&plan, &target, &SendOptions::default(), &Progress::new());
+        assert_eq!(outcome.end, End::Completed, "{outcome:?}");
+        drop(target);
+        received.join().expect("no panic").expect("all of it")
+    });
+    std::fs::write(&path, &bytes).expect("written");
+    completes(&receiver(|_| {}, quiet()), &plan, &path, 0);
+    for left in [bytes.len() as u64 / 2, bytes.len() as u64 - 1] {
+        std::fs::write(&path, &bytes).expect("written");
+        let file = OpenOptions::new().write(true).open(&path).expect("opens");
+        // When RAM is mapped one buffer of the file has been read.
+        let observer: Observer = Arc::new(move |_, status| {
+            if status == Status::Active {
+                file.set_len(left).expect("cut");
             }
         });
         let error = fails(&receiver(|_| {}, observer), &path);
-        assert_eq!(error.family, Family::Misbehaved, "{what}");
-        assert!(error.text.contains("changed while it was read"), "{what}: {error}");
-        assert!(error.text.contains(says), "{what}: {error}");
+        assert!(error.text.contains("or its save is not finished"), "{left}: {error}");
     }
 }
 

@@ -17,6 +17,8 @@ use crate::wire::FileExtent;
 pub struct SavedFile {
     fd: Arc<OwnedFd>,
     extent: FileExtent,
+    /// What it takes on its disk.
+    allocated_bytes: u64,
     modified: Modified,
     /// Handed over with `O_DIRECT` set.
     direct: Option<Arc<OwnedFd>>,
@@ -43,12 +45,24 @@ impl SavedFile {
         let at = lseek(fd, 0, Whence::SeekCur).map_err(|error| RunError::host("lseek", error))?;
         let offset = at.cast_unsigned().saturating_sub(taken as u64);
         let extent = FileExtent { offset, bytes: stat.st_size.cast_unsigned() };
-        Ok(Some(Self { fd: Arc::clone(fd), extent, modified: modified(&stat), direct: None }))
+        let allocated_bytes = stat.st_blocks.cast_unsigned() * STAT_BLOCK_BYTES;
+        let fd = Arc::clone(fd);
+        Ok(Some(Self { fd, extent, allocated_bytes, modified: modified(&stat), direct: None }))
     }
 
     /// Where the stream begins, and how long the file was then.
     pub fn extent(&self) -> FileExtent {
         self.extent
+    }
+
+    /// Bytes that it had on its disk then.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes
+    }
+
+    /// True if it takes less than its length: it has holes.
+    pub fn is_sparse(&self) -> bool {
+        self.allocated_bytes < self.extent.bytes
     }
 
     /// The file, to read it through the page cache.
@@ -67,9 +81,7 @@ impl SavedFile {
         if let Some(direct) = &self.direct {
             return Some(Arc::clone(direct));
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECT | OFlag::O_CLOEXEC;
-        match open(&path, flags, Mode::empty()) {
+        match self.reopened(OFlag::O_DIRECT) {
             Ok(fd) => Some(Arc::new(fd)),
             Err(error) => {
                 tracing::warn!(
@@ -79,6 +91,12 @@ impl SavedFile {
                 None
             }
         }
+    }
+
+    /// The file once more, with an offset of its own.
+    pub(super) fn reopened(&self, flags: OFlag) -> nix::Result<OwnedFd> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | flags, Mode::empty())
     }
 
     /// Whether the file is still what it was.
@@ -103,6 +121,9 @@ impl SavedFile {
 fn modified(stat: &nix::sys::stat::FileStat) -> Modified {
     Modified { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec }
 }
+
+/// The unit of `st_blocks` (stat(2)).
+const STAT_BLOCK_BYTES: u64 = 512;
 
 #[cfg(test)]
 mod tests {
@@ -141,6 +162,11 @@ mod tests {
         file.set_len(5001).unwrap();
         let text = before.check_unchanged().unwrap_err().text;
         assert!(text.contains("had 5000 bytes and now has 5001"), "{text}");
+        let before = saved_at(&file);
+        file.set_len(4999).unwrap();
+        let error = before.check_unchanged().unwrap_err();
+        assert_eq!(error.family, Family::Misbehaved);
+        assert!(error.text.contains("had 5001 bytes and now has 4999"), "{error}");
         let before = saved_at(&file);
         file.rewind().unwrap();
         file.write_all(&[2]).unwrap();

@@ -1,6 +1,7 @@
 //! Loading all pages of a mapped-ram file: what the readers share, and what
 //! each of them does.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -14,6 +15,7 @@ use nix::sys::uio::pread;
 
 use super::chunks::{Chunk, Chunks};
 use super::file::SavedFile;
+use super::holes::{self, Holes};
 use super::plan::{Stretch, Stretches};
 use super::ring::{FileRing, Read, Target};
 use crate::clock::now_ns;
@@ -50,6 +52,8 @@ pub struct Load {
     direct: Option<Arc<OwnedFd>>,
     /// The file system took O_DIRECT back when it came to reading.
     direct_refused: AtomicBool,
+    /// Set bits may be over holes: they are looked for.
+    has_holes: bool,
     page: PageBytes,
     chunks: Chunks,
     depth: usize,
@@ -69,7 +73,7 @@ struct Progress {
 /// What all readers have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Pages read.
+    /// Pages whose bits were set: read, but for those in holes.
     pub normal: u64,
     /// Pages whose bits were clear.
     pub zero: u64,
@@ -91,6 +95,7 @@ impl Load {
         Self {
             direct: if reads.direct_io { file.direct() } else { None },
             direct_refused: AtomicBool::new(false),
+            has_holes: holes::are_under_set_bits(&file, blocks, page),
             chunks: Chunks::new(blocks, page),
             depth: reads.queue_depth.clamp(1, FileReads::DEPTH_MAX),
             readers_left: AtomicUsize::new(readers),
@@ -151,6 +156,10 @@ struct Reading<'a> {
     free_slots: Vec<usize>,
     under_way: Box<[UnderWay]>,
     bitmap: Box<[u8]>,
+    /// Bits that were set in the bitmap, of pages that lie in holes.
+    hole_map: Box<[u8]>,
+    /// None if none are looked for.
+    holes: Option<Holes>,
     chunk: Option<(Chunk, Stretches)>,
 }
 
@@ -175,6 +184,7 @@ impl<'a> Reading<'a> {
             if load.keep { Target::Ram(Arc::clone(ram)) } else { Target::scratch(READ_BYTES_MAX)? };
         let rest = Read { block: 0, offset: 0, bytes: 0, file_offset: 0 };
         let nothing = UnderWay { first_page: 0, pages: 0, rest };
+        let bitmap = vec![0; load.chunks.bitmap_bytes_max()].into_boxed_slice();
         Ok(Self {
             load,
             run,
@@ -183,7 +193,9 @@ impl<'a> Reading<'a> {
             ring: FileRing::new(features, load.depth, target)?,
             free_slots: (0..load.depth).rev().collect(),
             under_way: vec![nothing; load.depth].into_boxed_slice(),
-            bitmap: vec![0; load.chunks.bitmap_bytes_max()].into_boxed_slice(),
+            hole_map: bitmap.clone(),
+            bitmap,
+            holes: load.has_holes.then(|| Holes::new(&load.file)),
             chunk: None,
         })
     }
@@ -226,18 +238,21 @@ impl<'a> Reading<'a> {
                     return Ok(None);
                 };
                 self.read_bitmap(&chunk)?;
+                if let Some(holes) = &mut self.holes {
+                    holes.take(&chunk, self.load.page, &mut self.bitmap, &mut self.hole_map);
+                }
                 let pages = chunk.pages.end - chunk.pages.start;
                 let most = READ_BYTES_MAX as u64 / self.load.page.as_u64();
-                self.chunk = Some((chunk, Stretches::new(pages, most)));
+                self.chunk = Some((chunk, Stretches::new(0..pages, most)));
                 continue;
             };
-            let Some(Stretch { has_data, pages }) = stretches.next(&self.bitmap) else {
+            let Some(Stretch { is_set, pages }) = stretches.next(&self.bitmap) else {
                 self.chunk = None;
                 continue;
             };
             let first_page = chunk.pages.start + pages.start;
             let count = pages.end - pages.start;
-            if has_data {
+            if is_set {
                 let page = self.load.page.as_u64();
                 let rest = Read {
                     block: chunk.block,
@@ -250,11 +265,32 @@ impl<'a> Reading<'a> {
                 }
                 return Ok(Some(UnderWay { first_page, pages: count, rest }));
             }
-            let block = &self.ram[chunk.block];
-            let counters = &self.run.reader_blocks(self.index)[chunk.block];
-            let pages = first_page..first_page + count;
-            counters.zero_written.add(block.announce_zero_range(pages.clone()));
-            counters.unique.add(block.mark_received_range(pages));
+            let block = chunk.block;
+            if self.holes.is_none() {
+                self.zero(block, first_page..first_page + count, false);
+                continue;
+            }
+            let begin = chunk.pages.start;
+            let mut parts = Stretches::new(pages, u64::MAX);
+            while let Some(Stretch { is_set, pages }) = parts.next(&self.hole_map) {
+                self.zero(block, begin + pages.start..begin + pages.end, is_set);
+            }
+        }
+    }
+
+    /// Pages of the block of that index that are zero without a read: their bits
+    /// are clear, or set over holes.
+    fn zero(&self, block: usize, pages: Range<u64>, are_holes: bool) {
+        let counters = &self.run.reader_blocks(self.index)[block];
+        let block = &self.ram[block];
+        let count = pages.end - pages.start;
+        let cleared = block.announce_zero_range(pages.clone());
+        counters.unique.add(block.mark_received_range(pages));
+        if are_holes {
+            counters.zero_sent_full.add(count);
+            counters.normal.add(count);
+        } else {
+            counters.zero_written.add(cleared);
             counters.zero.add(count);
         }
     }

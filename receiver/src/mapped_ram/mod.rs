@@ -7,11 +7,12 @@
 //! of the bitmap, plans reads of runs of set bits ([`plan`]), and has the kernel
 //! read them straight into guest RAM, many at a time ([`ring`]). Clear bits are
 //! zero pages: nothing is read for them, and memory that was never written is
-//! not touched. Main's thread waits meanwhile, counts, and goes on behind the
+//! not touched. So it is with set bits over holes, where there must be any (`holes`). Main's thread waits meanwhile, counts, and goes on behind the
 //! pages.
 
 mod chunks;
 mod file;
+mod holes;
 pub mod load;
 pub mod plan;
 #[allow(unsafe_code, reason = "the kernel reads into guest RAM: docs/unsafe.md#file-ring")]

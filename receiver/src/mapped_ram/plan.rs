@@ -5,9 +5,9 @@ use std::ops::Range;
 /// Pages of a chunk that are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// The file has their data; else they are zero, and what the file may have
-    /// in their places is of no meaning.
-    pub has_data: bool,
+    /// Their bits are set: the file has their data. Else they are zero, and what
+    /// the file may have in their places is of no meaning.
+    pub is_set: bool,
     /// Counted from the beginning of the bitmap's piece.
     pub pages: Range<u64>,
 }
@@ -21,30 +21,30 @@ pub struct Stretch {
 /// the last page are not looked at.
 #[derive(Clone, Debug)]
 pub struct Stretches {
-    pages: u64,
+    end: u64,
     read_pages_max: u64,
     next: u64,
 }
 
 impl Stretches {
-    /// Of `pages` pages; no read has more than `read_pages_max`, at least 1.
-    pub fn new(pages: u64, read_pages_max: u64) -> Self {
+    /// Of `pages`; no read has more than `read_pages_max`, at least 1.
+    pub fn new(pages: Range<u64>, read_pages_max: u64) -> Self {
         assert!(read_pages_max > 0, "a read has a page");
-        Self { pages, read_pages_max, next: 0 }
+        Self { end: pages.end, read_pages_max, next: pages.start }
     }
 
     /// The next one; `bitmap` is the same each time.
     pub fn next(&mut self, bitmap: &[u8]) -> Option<Stretch> {
         let start = self.next;
-        if start >= self.pages {
+        if start >= self.end {
             return None;
         }
-        let has_data = bit(bitmap, start);
-        let most = if has_data { self.read_pages_max.min(self.pages - start) } else { self.pages };
-        let limit = start.saturating_add(most).min(self.pages);
-        let end = first_other(bitmap, has_data, start, limit);
+        let is_set = bit(bitmap, start);
+        let most = if is_set { self.read_pages_max.min(self.end - start) } else { self.end };
+        let limit = start.saturating_add(most).min(self.end);
+        let end = first_other(bitmap, is_set, start, limit);
         self.next = end;
-        Some(Stretch { has_data, pages: start..end })
+        Some(Stretch { is_set, pages: start..end })
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use crate::wire::fuzzing::Seed;
 
     fn stretches(bitmap: &[u8], pages: u64, most: u64) -> Vec<Stretch> {
-        let mut all = Stretches::new(pages, most);
+        let mut all = Stretches::new(0..pages, most);
         std::iter::from_fn(|| all.next(bitmap)).collect()
     }
 
@@ -92,7 +92,7 @@ mod tests {
         let expected =
             [(false, 0..5), (true, 5..7), (false, 7..63), (true, 63..65), (false, 65..128)];
         let expected: Vec<_> =
-            expected.into_iter().map(|(has_data, pages)| Stretch { has_data, pages }).collect();
+            expected.into_iter().map(|(is_set, pages)| Stretch { is_set, pages }).collect();
         assert_eq!(found, expected);
     }
 
@@ -101,8 +101,16 @@ mod tests {
         let found = stretches(&[0xff; 8], 10, 4);
         let pages: Vec<_> = found.iter().map(|stretch| stretch.pages.clone()).collect();
         assert_eq!(pages, [0..4, 4..8, 8..10]);
-        assert!(found.iter().all(|stretch| stretch.has_data));
-        assert_eq!(stretches(&[0; 8], 10, 4), [Stretch { has_data: false, pages: 0..10 }]);
+        assert!(found.iter().all(|stretch| stretch.is_set));
+        assert_eq!(stretches(&[0; 8], 10, 4), [Stretch { is_set: false, pages: 0..10 }]);
+    }
+
+    #[test]
+    fn they_begin_in_the_middle_too() {
+        let mut all = Stretches::new(3..9, u64::MAX);
+        let next = || all.next(&[0b0001_1010, 0, 0, 0, 0, 0, 0, 0]);
+        let pages: Vec<_> = std::iter::from_fn(next).map(|stretch| stretch.pages).collect();
+        assert_eq!(pages, [3..5, 5..9]);
     }
 
     #[test]
@@ -117,15 +125,15 @@ mod tests {
                 *byte = [0, 0xff, seed.next_u64() as u8][seed.below(3)];
             }
             let mut next = 0;
-            for Stretch { has_data, pages: run } in stretches(&bitmap, pages, most) {
+            for Stretch { is_set, pages: run } in stretches(&bitmap, pages, most) {
                 assert_eq!(run.start, next);
                 assert!(run.end > run.start && run.end <= pages);
                 next = run.end;
                 for page in run.clone() {
                     let set = bitmap[page as usize / 8] >> (page % 8) & 1 == 1;
-                    assert_eq!(set, has_data, "page {page}");
+                    assert_eq!(set, is_set, "page {page}");
                 }
-                assert!(!has_data || run.end - run.start <= most);
+                assert!(!is_set || run.end - run.start <= most);
             }
             assert_eq!(next, pages);
         }
