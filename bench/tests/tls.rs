@@ -20,11 +20,18 @@ use landfall_bench::script::Stream;
 use landfall_bench::send::{
     ClientTls, Cut, End, Fault, Outcome, Progress, SendOptions, Target, TlsVersion, send,
 };
-use landfall_bench::{Plan, Version};
+use landfall_bench::{Plan, SourceConfig, Version};
+use landfall_pagepool::{Hugepages, MemoryConfig};
 use landfall_receiver::error::Family;
 use landfall_receiver::listen::Address;
-use landfall_receiver::receiver::{Incoming, Migration, Receiver};
+use landfall_receiver::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
+use landfall_receiver::status::Status;
 use landfall_receiver::tls::{Authz, TlsServer, X509Credentials, X509Options};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use certificates::{Authority, CLIENT_NAME, Whose};
 use host::{failed, is_whole, plan, receiver};
@@ -142,8 +149,7 @@ fn who_must_not_come_in_stays_outside_and_the_source_is_served() {
         let _ = socket.read_to_end(&mut rest);
     }
     // One falls silent in the middle of its hello, one says nothing, one goes.
-    let mut half = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("it is taken");
+    let half = half_a_hello(port);
     let silent = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     drop(TcpStream::connect(("127.0.0.1", port)).expect("it listens"));
     strays(count + 1, "who went at once");
@@ -153,13 +159,82 @@ fn who_must_not_come_in_stays_outside_and_the_source_is_served() {
 }
 
 #[test]
+fn a_handshake_that_rests_anywhere_holds_up_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    // What a stall would take is much longer than all that is waited for here.
+    let receiver = receiver(Duration::from_secs(60));
+    for (version, channels) in [(TlsVersion::V1_3, 8), (TlsVersion::V1_2, 0)] {
+        let (migration, port) = listen(&receiver, dir.path(), Some(channels));
+        let resting: Vec<TcpStream> = (0..6).map(|_| half_a_hello(port)).collect();
+        let silent = Shaken::new(port, dir.path(), 0);
+        // One has said half of the magic number, one half of its Init, both under TLS.
+        let said = [2, 20].map(|bytes| Shaken::new(port, dir.path(), bytes));
+        let plan = plan(8, channels, |_| {});
+        assert_eq!(migration.run.strays.load(Relaxed), 0, "they are all there");
+        let begin = Instant::now();
+        let outcome = run(&plan, port, dir.path(), Some(version), vec![]);
+        is_whole(&plan, &migration, &outcome, "beside who rests");
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{channels} channels beside nine who rest: {seconds:.3} s");
+        assert!(seconds < 15.0, "{channels} channels waited for others: {seconds} s");
+        // They were there until the end, and none was taken for a part of the run.
+        assert_eq!(migration.run.strays.load(Relaxed), 9);
+        drop((resting, silent, said));
+    }
+}
+
+/// A connection that stops in the middle of its first record.
+fn half_a_hello(port: u16) -> TcpStream {
+    let mut half = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("it is taken");
+    half
+}
+
+/// A connection that has made its handshake.
+struct Shaken {
+    _socket: TcpStream,
+    _tls: ClientConnection,
+}
+
+impl Shaken {
+    /// It says the first `bytes` of an Init, and then no more.
+    fn new(port: u16, dir: &Path, bytes: usize) -> Self {
+        let certificates = |name: &str| {
+            let read = CertificateDer::pem_file_iter(dir.join(name)).expect("a file");
+            read.collect::<Result<Vec<_>, _>>().expect("certificates")
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates("ca-cert.pem").remove(0)).expect("a CA");
+        let key = PrivateKeyDer::from_pem_file(dir.join("client-key.pem")).expect("a key");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(certificates("client-cert.pem"), key)
+            .expect("a certificate");
+        let name = "localhost".try_into().expect("a name");
+        let mut tls = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).expect("it shakes hands");
+        }
+        let init = b"\x11\x22\x33\x44\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0";
+        tls.writer().write_all(&init[..bytes]).expect("room");
+        while tls.wants_write() {
+            tls.write_tls(&mut socket).expect("it is taken");
+        }
+        Self { _socket: socket, _tls: tls }
+    }
+}
+
+#[test]
 fn who_falls_silent_in_its_handshake_is_let_go_after_the_stall_timeout() {
     let dir = tempfile::tempdir().expect("a directory");
     Authority::new("ours").write_all(dir.path());
     let receiver = receiver(Duration::from_millis(300));
     let (migration, port) = listen(&receiver, dir.path(), Some(0));
-    let mut half = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("it is taken");
+    let mut half = half_a_hello(port);
     half.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     let mut rest = Vec::new();
     half.read_to_end(&mut rest).expect("it is closed");
@@ -190,6 +265,54 @@ fn a_channel_that_ends_inside_a_packet_fails_the_run_and_the_next_completes() {
         let (next, port) = listen(&receiver, dir.path(), Some(2));
         let outcome = run(&plan, port, dir.path(), None, vec![]);
         is_whole(&plan, &next, &outcome, &format!("the run after {what}"));
+    }
+}
+
+#[test]
+fn buffers_of_tls_are_lent_from_the_budget_of_staging_memory_and_given_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    const MAIN: u64 = 256 << 10;
+    const CHANNEL: u64 = 128 << 10;
+    let zlib = |config: &mut SourceConfig| config.compression = Compression::Zlib;
+    // A budget for so much and a byte less than the next thing takes.
+    for (staging_max, channels, compressed, who, wanted, lent) in [
+        (MAIN - 1, 0, false, "main stream under TLS", MAIN, 0),
+        (MAIN + CHANNEL - 1, 1, false, "channel ", CHANNEL, MAIN),
+        (MAIN + 3 * CHANNEL - 1, 3, false, "channel ", CHANNEL, MAIN + 2 * CHANNEL),
+        // The next is a decoder.
+        (MAIN + CHANNEL + 1000, 1, true, "channel 0, ", 0, MAIN + CHANNEL),
+    ] {
+        let label = format!("{channels} channels in {staging_max} bytes");
+        let memory = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
+        let config = ReceiverConfig { memory, readers: Some(1), staging_max, ..Default::default() };
+        let receiver = Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {}).expect("it can");
+        let plan = plan(4, channels, |config| {
+            if compressed {
+                zlib(config)
+            }
+        });
+        for _ in 0..2 {
+            let (migration, port) = listen(&receiver, dir.path(), Some(channels));
+            let _ = run(&plan, port, dir.path(), None, vec![]);
+            let error = migration.wait().error.clone().expect(&label);
+            assert_eq!(*migration.run.status(), Status::Failed, "{label}");
+            assert_eq!(error.family, Family::Environment, "{label}: {error}");
+            let text = &error.text;
+            let found = format!("{lent} of {staging_max} are in use: raise --staging-max");
+            assert!(text.starts_with(who) && text.contains(&found), "{label}: {text}");
+            let asked = format!(": {wanted} more bytes of staging memory are needed, ");
+            assert!(wanted == 0 || text.contains(&asked), "{label}: {text}");
+            assert_eq!(migration.run.terms.staging.lent(), 0, "{label}");
+        }
+        // What fits comes whole, on the same receiver.
+        if let Some(fewer) = channels.checked_sub(1).filter(|_| !compressed) {
+            let plan = self::plan(4, fewer, |_| {});
+            let (migration, port) = listen(&receiver, dir.path(), Some(fewer));
+            let outcome = run(&plan, port, dir.path(), None, vec![]);
+            is_whole(&plan, &migration, &outcome, &label);
+            assert_eq!(migration.run.terms.staging.lent(), 0, "{label}");
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a run may take for payloads on their way to a decoder, for decoders, and
-/// for device state that came on channels (`--staging-max`).
+/// What a run may take for payloads on their way to a decoder, for decoders, for
+/// buffers of TLS, and for device state that came on channels (`--staging-max`).
 #[derive(Debug)]
 pub struct Staging {
     max: u64,

@@ -3,9 +3,12 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::unistd;
 
+use crate::error::{Family, RunError};
+use crate::staging::Staging;
 use crate::tls::{Opened, RECORD_BYTES_MAX, TlsError, TlsStream};
 
 /// The main connection's TLS, which reading and answering share: both are the
@@ -21,7 +24,7 @@ pub(super) struct Ciphertext {
 }
 
 impl Ciphertext {
-    /// Nothing yet.
+    /// Nothing yet. Its buffer has been [lent](lend).
     pub(super) fn new(stream: SharedTls) -> Self {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         Self { stream, buffer, start: 0, end: 0 }
@@ -67,6 +70,18 @@ impl Ciphertext {
     pub(super) fn is_closed(&self) -> bool {
         self.stream.borrow().is_closed()
     }
+}
+
+/// Has `staging` lend what the buffer of `stream` takes, before there is any.
+///
+/// # Errors
+/// Environment: there is no room in the budget.
+pub(super) fn lend(stream: &mut TlsStream, staging: &Arc<Staging>) -> Result<(), RunError> {
+    let lease = staging.lend(BUFFER_BYTES as u64).map_err(|full| {
+        RunError::new(Family::Environment, format!("main stream under TLS: {full}"))
+    })?;
+    stream.have_buffer(lease);
+    Ok(())
 }
 
 /// As much as the input in the clear reads at once.

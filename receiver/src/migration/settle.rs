@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::ciphertext;
 use crate::channel::ChannelId;
 use crate::clock::{NS_PER_MS, NS_PER_S, now_ns, seconds};
 use crate::door::Connection;
@@ -51,9 +52,15 @@ pub(super) fn check(run: &Run) -> Result<(), RunError> {
 }
 
 /// Waits for the main stream.
+///
+/// # Errors
+/// The run's own. Environment: it is under TLS, and there is no staging memory.
 pub(super) fn main_stream(run: &Run) -> Result<Connection, RunError> {
     loop {
-        if let Some(connection) = run.arrivals().take_main() {
+        if let Some(mut connection) = run.arrivals().take_main() {
+            if let Some(stream) = &mut connection.tls {
+                ciphertext::lend(stream, &run.terms.staging)?;
+            }
             return Ok(connection);
         }
         wait(run, TICK_MS)?;

@@ -11,6 +11,7 @@ use rustls::{AlertDescription, ExtractedSecrets, ProtocolVersion};
 
 use super::error::TlsError;
 use super::record::{ContentType, PLAIN_BYTES_MAX, Protection, RecordHeader};
+use crate::staging::Lease;
 
 /// What the two sides agreed on, and who the client is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct TlsStream {
     closed: bool,
     /// Answers to key updates that the socket has not taken.
     owed: Vec<u8>,
+    /// For the buffer that its records are opened in.
+    buffer: Option<Lease>,
 }
 
 /// Where the keys after a key update come from.
@@ -111,7 +114,14 @@ impl TlsStream {
         tx: Protection,
         keys: Box<dyn NextKeys>,
     ) -> Self {
-        Self { rx, tx, keys, info, tls13, quiet: 0, closed: false, owed: Vec::new() }
+        let owed = Vec::new();
+        Self { rx, tx, keys, info, tls13, quiet: 0, closed: false, owed, buffer: None }
+    }
+
+    /// What the buffer takes that its records are opened in has been lent: given
+    /// back with the connection.
+    pub(crate) fn have_buffer(&mut self, lease: Lease) {
+        self.buffer = Some(lease);
     }
 
     /// What the two sides agreed on.
