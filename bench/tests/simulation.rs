@@ -1,7 +1,7 @@
 //! Whole migrations in memory, in the order and with the faults that a seed decides.
 //!
 //! `LANDFALL_SEED=N` replays one seed; `LANDFALL_SIMULATION_SEEDS=N` runs so many instead of the
-//! gate's 100 000.
+//! gate's 100 000, from `LANDFALL_SIMULATION_FROM=N` on.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,14 @@ fn every_seed_leaves_what_was_sent() {
         return;
     }
     let seeds = number("LANDFALL_SIMULATION_SEEDS").unwrap_or(GATE_SEEDS);
+    let from = number("LANDFALL_SIMULATION_FROM").unwrap_or(0);
     let start = Instant::now();
-    let seen = all(seeds);
+    let seen = all(from, seeds);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{seeds} seeds in {seconds:.1} s, {:.0} each second", seeds as f64 / seconds);
+    println!(
+        "{seeds} seeds from {from} in {seconds:.1} s, {:.0} each second",
+        seeds as f64 / seconds
+    );
     println!("{seen:#?}");
     if seeds >= GATE_SEEDS {
         seen.assert_all_was_tried();
@@ -143,16 +147,16 @@ fn index(ending: Ending) -> usize {
     }
 }
 
-/// Runs seeds 0 to `seeds` - 1 on two threads.
-fn all(seeds: u64) -> Seen {
-    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+/// Runs `seeds` seeds, the first of them `from`, on two threads.
+fn all(from: u64, seeds: u64) -> Seen {
+    let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let all = Mutex::new(Seen::default());
     let work = |cpu| {
         let mut memory = memory(cpu);
         let mut seen = Seen::default();
         loop {
             let seed = next.fetch_add(1, Relaxed);
-            if seed >= seeds || stop.load(Relaxed) {
+            if seed >= from + seeds || stop.load(Relaxed) {
                 break;
             }
             match one(seed, &mut memory) {
