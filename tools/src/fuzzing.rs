@@ -24,8 +24,9 @@ pub struct Body {
 }
 
 /// Every body there is.
-pub const BODIES: [Body; 14] = [
+pub const BODIES: [Body; 17] = [
     body("addresses", receiver::addresses, receiver::addresses_seeds),
+    body("certificate_names", receiver::certificate_names, receiver::certificate_names_seeds),
     body("command_line", command_line, command_line_seeds),
     body("compressed_packets", receiver::compressed_packets, receiver::compressed_packets_seeds),
     body("description", receiver::description, receiver::description_seeds),
@@ -34,10 +35,12 @@ pub const BODIES: [Body; 14] = [
     body("monitor_address", qmp::monitor_address, qmp::monitor_address_seeds),
     body("packet_sequence", receiver::packet_sequence, receiver::packet_sequence_seeds),
     body("packets", wire::packets, wire::packets_seeds),
+    body("pem_files", receiver::pem_files, receiver::pem_files_seeds),
     body("qmp_input", qmp::input, qmp::input_seeds),
     body("ram_records", receiver::ram_records, receiver::ram_records_seeds),
     body("return_path", wire::return_path, wire::return_path_seeds),
     body("run_json", run_json, run_json_seeds),
+    body("tls_priority", receiver::tls_priority, receiver::tls_priority_seeds),
     body("tls_records", receiver::tls_records, receiver::tls_records_seeds),
 ];
 

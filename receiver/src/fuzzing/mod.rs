@@ -10,6 +10,7 @@
 
 mod address;
 mod codec;
+mod credentials;
 mod description;
 mod memory;
 mod model;
@@ -21,6 +22,10 @@ mod tls;
 
 pub use address::{addresses, addresses_seeds};
 pub use codec::{compressed_packets, compressed_packets_seeds};
+pub use credentials::{
+    certificate_names, certificate_names_seeds, pem_files, pem_files_seeds, tls_priority,
+    tls_priority_seeds,
+};
 pub use description::{description, description_seeds};
 pub use packets::{packet_sequence, packet_sequence_seeds};
 pub use ram_records::{ram_records, ram_records_seeds};

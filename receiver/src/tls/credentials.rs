@@ -1,8 +1,8 @@
 //! The directory of QEMU's `tls-creds-x509` (`crypto/tlscredsx509.c`).
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs};
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::{self, PemObject};
@@ -59,17 +59,22 @@ impl X509Credentials {
             accessible(path)?;
         }
         let choice = priority::parse(options.priority.as_deref()).map_err(CredentialsError)?;
-        let roots = Arc::new(roots(&ca_path)?);
-        let chain = certificates(&cert_path).ok_or_else(|| match options.sanity_check {
-            true => not_imported(&cert_path, &"Base64 unexpected header error."),
-            false => unusable_pair(&cert_path, &key_path, &"Base64 decoding error."),
-        })?;
+        let cas = read(&ca_path).and_then(|pem| roots(&pem));
+        let roots =
+            Arc::new(cas.ok_or_else(|| refused("Unable to import CA certificate list", &ca_path))?);
+        let chain =
+            read(&cert_path).and_then(|pem| certificates(&pem)).ok_or_else(|| {
+                match options.sanity_check {
+                    true => not_imported(&cert_path, &"Base64 unexpected header error."),
+                    false => unusable_pair(&cert_path, &key_path, &"Base64 decoding error."),
+                }
+            })?;
         let provider = Arc::new(choice.provider);
         if options.sanity_check {
             check_own(&chain, &roots, &cert_path, &ca_path, &provider)?;
         }
-        let key =
-            private_key(&key_path).map_err(|why| unusable_pair(&cert_path, &key_path, &why))?;
+        let key = private_key(&read(&key_path).unwrap_or_default())
+            .map_err(|why| unusable_pair(&cert_path, &key_path, &why))?;
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&choice.versions)
             .map_err(|error| CredentialsError(error.to_string()))?;
@@ -77,7 +82,7 @@ impl X509Credentials {
             let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             if crl_path.exists() {
                 verifier = verifier
-                    .with_crls(revocations(&crl_path)?)
+                    .with_crls(revocation_lists(&crl_path)?)
                     .allow_unknown_revocation_status()
                     .enforce_revocation_expiration();
             }
@@ -145,38 +150,48 @@ pub(crate) fn accessible(path: &Path) -> Result<(), CredentialsError> {
     })
 }
 
+/// A file of credentials; it has been [`accessible`].
+fn read(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok()
+}
+
 /// All certificates of a file; `None` if there are none, or one is damaged.
-fn certificates(path: &Path) -> Option<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).ok()?.collect::<Result<Vec<_>, _>>().ok()?;
+pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
     Some(read).filter(|certificates| !certificates.is_empty())
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, CredentialsError> {
-    let wrong = || refused("Unable to import CA certificate list", path);
+/// The authorities of a file; `None` as for [`certificates`], or if one is no certificate.
+pub(crate) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path).ok_or_else(wrong)? {
-        roots.add(certificate).map_err(|_| wrong())?;
+    for certificate in certificates(pem)? {
+        roots.add(certificate).ok()?;
     }
-    Ok(roots)
+    Some(roots)
 }
 
-fn revocations(
+fn revocation_lists(
     path: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialsError> {
-    let wrong = |why: &dyn fmt::Display| {
-        CredentialsError(format!("Cannot load CRL '{}': {why}", path.display()))
-    };
-    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| wrong(&error))?;
-    // A file without a list would revoke nothing, and nobody would know.
-    if lists.is_empty() { Err(wrong(&"Base64 decoding error.")) } else { Ok(lists) }
+    let lists = fs::read(path).map_err(|error| error.to_string()).and_then(|pem| revocations(&pem));
+    lists.map_err(|why| CredentialsError(format!("Cannot load CRL '{}': {why}", path.display())))
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        if text.contains("ENCRYPTED") {
+/// All lists of a file, or what is wrong with it.
+pub(crate) fn revocations(
+    pem: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    // A file without a list would revoke nothing, and nobody would know.
+    if lists.is_empty() { Err("Base64 decoding error.".to_owned()) } else { Ok(lists) }
+}
+
+/// The first private key of a file, or why there is none, in GnuTLS's words.
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        if pem.windows(ENCRYPTED.len()).any(|word| word == ENCRYPTED) {
             return "encrypted private keys are not supported: decrypt it".to_owned();
         }
         match error {
@@ -230,3 +245,6 @@ fn check_own(
         other => format!("Our own certificate {path} failed validation against {ca}: {other}"),
     }))
 }
+
+/// In the first line of a key that takes a password, or in the second.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";

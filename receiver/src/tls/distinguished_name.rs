@@ -2,12 +2,14 @@
 //!
 //! GnuTLS `gnutls_x509_crt_get_dn`: parts in the order of the certificate,
 //! `NAME=value` with commas between, `+` between parts of one set; special
-//! characters with a backslash (RFC 4514 2.4); types without a name by number,
-//! with `#` and the value's bytes in hex.
+//! characters with a backslash (RFC 4514 2.4). Types without a name go by number,
+//! and their values, as all that are no text of the type's own form, with `#` and
+//! the DER in hex.
 
 use std::fmt::Write;
 
 use rustls::pki_types::CertificateDer;
+use x509_parser::asn1_rs::{Any, Tag, ToDer};
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
 use super::error::TlsError;
@@ -16,38 +18,54 @@ use super::error::TlsError;
 ///
 /// # Errors
 /// It is no certificate, which the verification has found before.
-pub(super) fn distinguished_name(certificate: &CertificateDer<'_>) -> Result<String, TlsError> {
-    let (_, certificate) = X509Certificate::from_der(certificate)
-        .map_err(|error| TlsError::Handshake(format!("client certificate: {error}").into()))?;
+pub(crate) fn distinguished_name(certificate: &CertificateDer<'_>) -> Result<String, TlsError> {
+    let wrong = |error: String| TlsError::Handshake(format!("client certificate: {error}").into());
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|error| wrong(error.to_string()))?;
     let mut name = String::new();
     for set in certificate.subject().iter() {
         for (index, attribute) in set.iter().enumerate() {
             if !name.is_empty() {
                 name.push(if index == 0 { ',' } else { '+' });
             }
-            push_attribute(&mut name, attribute);
+            push_attribute(&mut name, attribute).map_err(wrong)?;
         }
     }
     Ok(name)
 }
 
-fn push_attribute(name: &mut String, attribute: &AttributeTypeAndValue<'_>) {
+fn push_attribute(name: &mut String, attribute: &AttributeTypeAndValue<'_>) -> Result<(), String> {
     let oid = attribute.attr_type().to_id_string();
-    let known = NAMES.iter().find(|(number, _)| *number == oid).map(|(_, short)| *short);
-    match (known, attribute.as_str()) {
-        (Some(known), Ok(value)) => {
-            name.push_str(known);
-            name.push('=');
-            push_escaped(name, value);
-        }
-        (known, _) => {
-            name.push_str(known.unwrap_or(&oid));
-            name.push_str("=#");
-            for byte in attribute.attr_value().data {
-                write!(name, "{byte:02x}").expect("a string takes everything");
-            }
-        }
+    let is_printed = oid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !is_printed || !is_identifier(attribute.attr_type().as_bytes()) {
+        return Err("an attribute's type is no object identifier".to_owned());
     }
+    let value = attribute.attr_value();
+    let known = NAMES.iter().find(|(number, ..)| *number == oid);
+    name.push_str(known.map_or(&oid, |(_, short, _)| short));
+    name.push('=');
+    if let Some(text) = known.and_then(|(.., form)| form.text(value)) {
+        push_escaped(name, &text);
+        return Ok(());
+    }
+    name.push('#');
+    for byte in value.to_der_vec().map_err(|error| error.to_string())? {
+        write!(name, "{byte:02x}").expect("a string takes everything");
+    }
+    Ok(())
+}
+
+/// True if these are numbers (X.690 8.19): each whole, and in the one form that it
+/// has, or a type could pass for another.
+fn is_identifier(bytes: &[u8]) -> bool {
+    let continues = |byte: u8| byte & 0x80 != 0;
+    let mut begins = true;
+    let all_short = bytes.iter().all(|&byte| {
+        let is_padding = begins && byte == 0x80;
+        begins = !continues(byte);
+        !is_padding
+    });
+    all_short && bytes.last().is_some_and(|&last| !continues(last))
 }
 
 fn push_escaped(name: &mut String, value: &str) {
@@ -63,25 +81,113 @@ fn push_escaped(name: &mut String, value: &str) {
     }
 }
 
+/// The strings that X.520 has for a type's values.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A DirectoryString.
+    Directory,
+    /// A PrintableString.
+    Printable,
+    /// An IA5String.
+    Ia5,
+}
+
+impl Form {
+    /// The value's text, if it is of this form; with a NUL it is none.
+    fn text(self, value: &Any<'_>) -> Option<String> {
+        let bytes = value.data.to_vec();
+        let text = match (self, value.tag()) {
+            (Self::Directory, Tag::Utf8String | Tag::PrintableString)
+            | (Self::Printable, Tag::PrintableString)
+            | (Self::Ia5, Tag::Ia5String) => String::from_utf8(bytes).ok()?,
+            (Self::Directory, Tag::T61String) if bytes.is_ascii() => {
+                String::from_utf8(bytes).ok()?
+            }
+            (Self::Directory, Tag::BmpString) => {
+                let (units, []) = bytes.as_chunks::<2>() else { return None };
+                let units: Vec<u16> = units.iter().map(|two| u16::from_be_bytes(*two)).collect();
+                String::from_utf16(&units).ok()?
+            }
+            _ => return None,
+        };
+        Some(text).filter(|text| !text.contains('\0'))
+    }
+}
+
 /// Attribute types that GnuTLS has a short name for (`lib/x509/common.c`,
 /// `_oid2str`), as far as they are seen in certificates of hosts and people.
-const NAMES: [(&str, &str); 18] = [
-    ("2.5.4.6", "C"),
-    ("2.5.4.8", "ST"),
-    ("2.5.4.7", "L"),
-    ("2.5.4.10", "O"),
-    ("2.5.4.11", "OU"),
-    ("2.5.4.3", "CN"),
-    ("2.5.4.4", "sn"),
-    ("2.5.4.5", "serialNumber"),
-    ("2.5.4.9", "street"),
-    ("2.5.4.12", "title"),
-    ("2.5.4.17", "postalCode"),
-    ("2.5.4.42", "givenName"),
-    ("2.5.4.43", "initials"),
-    ("2.5.4.44", "generationQualifier"),
-    ("2.5.4.65", "pseudonym"),
-    ("0.9.2342.19200300.100.1.25", "DC"),
-    ("0.9.2342.19200300.100.1.1", "UID"),
-    ("1.2.840.113549.1.9.1", "EMAIL"),
+const NAMES: [(&str, &str, Form); 18] = [
+    ("2.5.4.6", "C", Form::Printable),
+    ("2.5.4.8", "ST", Form::Directory),
+    ("2.5.4.7", "L", Form::Directory),
+    ("2.5.4.10", "O", Form::Directory),
+    ("2.5.4.11", "OU", Form::Directory),
+    ("2.5.4.3", "CN", Form::Directory),
+    ("2.5.4.4", "surName", Form::Directory),
+    ("2.5.4.5", "serialNumber", Form::Printable),
+    ("2.5.4.9", "street", Form::Directory),
+    ("2.5.4.12", "title", Form::Directory),
+    ("2.5.4.17", "postalCode", Form::Directory),
+    ("2.5.4.42", "givenName", Form::Directory),
+    ("2.5.4.43", "initials", Form::Directory),
+    ("2.5.4.44", "generationQualifier", Form::Directory),
+    ("2.5.4.65", "pseudonym", Form::Directory),
+    ("0.9.2342.19200300.100.1.25", "DC", Form::Ia5),
+    ("0.9.2342.19200300.100.1.1", "UID", Form::Directory),
+    ("1.2.840.113549.1.9.1", "EMAIL", Form::Ia5),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::fuzzing::certificate_with;
+
+    /// The name of one attribute, its type by the bytes of its OID.
+    fn name(oid: &[u8], tag: u8, value: &[u8]) -> Result<String, TlsError> {
+        let length = |bytes: usize| u8::try_from(bytes).unwrap();
+        let oid = [&[6, length(oid.len())], oid].concat();
+        let value = [&[tag, length(value.len())], value].concat();
+        let pair = [&[0x30, length(oid.len() + value.len())], &oid[..], &value].concat();
+        let set = [&[0x31, length(pair.len())], &pair[..]].concat();
+        distinguished_name(&certificate_with(&set))
+    }
+
+    #[test]
+    fn an_attribute_without_a_type_is_no_name() {
+        for oid in [&[][..], &[0x55, 4, 0x83], &[0x55, 4, 0x80, 3], &[0xff; 20]] {
+            let error = name(oid, 0x0c, b"a").unwrap_err().to_string();
+            assert!(error.contains("client certificate: "), "{oid:?}: {error}");
+        }
+    }
+
+    /// Asked of GnuTLS 3.7, `gnutls_x509_crt_get_dn`.
+    #[test]
+    fn values_are_written_as_gnutls_writes_them() {
+        const CN: &[u8] = &[0x55, 4, 3];
+        for (oid, tag, value, written) in [
+            (CN, 0x0c, &b"a,b"[..], "CN=a\\,b"),
+            (CN, 0x0c, b" #x ", "CN=\\ #x\\ "),
+            (CN, 0x0c, b"#x", "CN=\\#x"),
+            (CN, 0x0c, b"  ", "CN=\\ \\ "),
+            (CN, 0x0c, b"a=b;c\"d<e>", "CN=a=b\\;c\\\"d\\<e\\>"),
+            (CN, 0x0c, b"a\nb", "CN=a\nb"),
+            (CN, 0x0c, b"a\0b", "CN=#0c03610062"),
+            (CN, 0x0c, b"caf\xc3\xa9", "CN=café"),
+            (CN, 0x13, b"under_score@", "CN=under_score@"),
+            (CN, 0x14, b"GB", "CN=GB"),
+            (CN, 0x1e, b"\0a\0,\x20\xac", "CN=a\\,€"),
+            (CN, 0x16, b"ia5", "CN=#1603696135"),
+            (CN, 0x12, b"123", "CN=#1203313233"),
+            (CN, 0x04, b"oct", "CN=#04036f6374"),
+            (&[0x55, 4, 6], 0x13, b"GB", "C=GB"),
+            (&[0x55, 4, 6], 0x0c, b"GB", "C=#0c024742"),
+            (&[0x55, 4, 5], 0x0c, b"GB", "serialNumber=#0c024742"),
+            (&[0x55, 4, 4], 0x0c, b"GB", "surName=GB"),
+            (&[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 100, 1, 25], 0x16, b"GB", "DC=GB"),
+            (&[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 100, 1, 25], 0x0c, b"GB", "DC=#0c024742"),
+            (&[0x55, 4, 99], 0x0c, b"hi", "2.5.4.99=#0c026869"),
+        ] {
+            assert_eq!(name(oid, tag, value).as_deref(), Ok(written));
+        }
+    }
+}

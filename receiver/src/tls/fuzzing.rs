@@ -1,12 +1,42 @@
-//! Both ends of a connection without a handshake, for fuzzers: keys that a script chooses.
+//! What fuzzers need of here: both ends of a connection without a handshake, with keys that a
+//! script chooses; certificates of any subject; readers that are nobody else's.
 
 use ring::aead;
+use rustls::pki_types::CertificateDer;
 
 use super::error::TlsError;
 use super::record::{ContentType, Form, Protection};
 use super::stream::{NextKeys, TlsInfo, TlsStream};
 
+pub(crate) use super::credentials::{certificates, private_key, revocations, roots};
+pub(crate) use super::distinguished_name::distinguished_name;
+pub(crate) use super::priority::parse as parse_priority;
 pub(crate) use super::stream::OWED_MAX;
+
+/// A certificate that nobody signed, whose subject has these bytes.
+pub(crate) fn certificate_with(subject: &[u8]) -> CertificateDer<'static> {
+    const ALGORITHM: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+    const VERSION_SERIAL: &[u8] = b"\xa0\x03\x02\x01\x02\x02\x01\x01";
+    const ISSUER: &[u8] = b"\x30\0";
+    const VALIDITY: &[u8] = b"\x30\x1e\x17\x0d200101000000Z\x17\x0d400101000000Z";
+    const KEY: &[u8] = b"\x30\x1a\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\
+        \x48\xce\x3d\x03\x01\x07\x03\x03\0\x04\x01";
+    const SIGNATURE: &[u8] = b"\x03\x09\0\x30\x06\x02\x01\x01\x02\x01\x01";
+    let subject = der(0x30, subject);
+    let signed = [VERSION_SERIAL, ALGORITHM, ISSUER, VALIDITY, &subject, KEY].concat();
+    der(0x30, &[&der(0x30, &signed), ALGORITHM, SIGNATURE].concat()).into()
+}
+
+/// One element (X.690 8.1).
+pub(crate) fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let bytes = content.len().to_be_bytes();
+    let long = &bytes[bytes.iter().position(|&byte| byte != 0).unwrap_or(7)..];
+    let length = match long {
+        [short @ 0..0x80] => vec![*short],
+        _ => [&[0x80 + long.len() as u8], long].concat(),
+    };
+    [&[tag], &length[..], content].concat()
+}
 
 /// The other end: seals what it likes.
 pub(crate) struct Sealer {

@@ -10,9 +10,9 @@ use rustls::{
 };
 
 /// What a connection may agree on.
-pub(super) struct Choice {
-    pub(super) provider: CryptoProvider,
-    pub(super) versions: Vec<&'static SupportedProtocolVersion>,
+pub(crate) struct Choice {
+    pub(crate) provider: CryptoProvider,
+    pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 /// What `text` leaves of all that is offered; `None` is QEMU's own default,
@@ -20,7 +20,7 @@ pub(super) struct Choice {
 ///
 /// # Errors
 /// A word that is not understood, or nothing is left.
-pub(super) fn parse(text: Option<&str>) -> Result<Choice, String> {
+pub(crate) fn parse(text: Option<&str>) -> Result<Choice, String> {
     let refused = |why: String| format!("TLS priority '{}': {why}", text.unwrap_or_default());
     let mut words = text.unwrap_or("NORMAL").split(':');
     let mut versions = vec![ProtocolVersion::TLSv1_3, ProtocolVersion::TLSv1_2];
