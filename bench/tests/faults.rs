@@ -85,7 +85,8 @@ fn channels_that_end_dawdle_or_lie_are_told_apart() {
     for (what, faults, wanted) in [
         ("closes in a packet", cut(of_one / 2, Cut::Close), Fate::Fails("channel 1")),
         ("closes before its last SYNC", cut(of_one - 1344, Cut::Close), Fate::Fails("channel 1")),
-        ("is reset", cut(of_one / 2, Cut::Reset), Fate::Fails("channel 1")),
+        // A reset takes back what nobody has read yet: its Init too where all threads are slow.
+        ("is reset", cut(of_one / 2, Cut::Reset), Fate::Fails("channel")),
         ("is silent for ever", cut(of_one / 2, Cut::Silence), Fate::Fails("channel")),
         ("gives a byte a second at the end", cut(of_one - 5, by_the_second), Fate::Completes),
         ("comes late", vec![Fault::LateConnect { channel: 1, delay: late }], Fate::Completes),
