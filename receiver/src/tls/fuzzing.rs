@@ -10,7 +10,7 @@ use super::stream::{NextKeys, TlsInfo, TlsStream};
 
 pub(crate) use super::credentials::{certificates, private_key, revocations, roots};
 pub(crate) use super::distinguished_name::distinguished_name;
-pub(crate) use super::priority::parse as parse_priority;
+pub(crate) use super::priority::{NOT_OFFERED, parse as parse_priority};
 pub(crate) use super::stream::OWED_MAX;
 
 /// A certificate that nobody signed, whose subject has these bytes.

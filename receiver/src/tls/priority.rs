@@ -89,7 +89,7 @@ fn cipher(suite: CipherSuite) -> &'static str {
 const CIPHERS: [&str; 3] = ["AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305"];
 
 /// What people take away, and what is never offered anyway.
-const NOT_OFFERED: [&str; 21] = [
+pub(crate) const NOT_OFFERED: [&str; 21] = [
     "AES-128-CBC",
     "AES-192-CBC",
     "AES-256-CBC",
