@@ -9,7 +9,7 @@ use super::model::Model;
 use super::script::{Script, page_content};
 use crate::codec::PageInflate;
 use crate::main_stream::{
-    Event, INPUT_BYTES_MAX, MainStream, NextPage, Options, PageContent, Step,
+    CutPage, Event, INPUT_BYTES_MAX, MainStream, NextPage, Options, PageContent, Step,
 };
 use crate::migration::{MainPages, Placing};
 use crate::stats::MainCounters;
@@ -272,6 +272,26 @@ fn run(expected: &Expected, piece: &mut dyn FnMut() -> usize, quick: bool) -> Op
                 break Some(error.to_string());
             }
             Ok(Step::Need { .. }) if to == expected.stream.len() => break None,
+            Ok(Step::Need { .. }) if quick && let Some(cut) = stream.cut_page(input) => {
+                // As the main thread does: its parts go into place as they come.
+                let CutPage { block, offset, bytes, consumed } = cut;
+                pages.put_part(&placing, block, offset, bytes);
+                let mut have = bytes.len();
+                from += consumed;
+                while have < PAGE && to < expected.stream.len() {
+                    to = expected.stream.len().min(to + piece());
+                    let part = &expected.stream[from..to.min(from + PAGE - have)];
+                    pages.put_part(&placing, block, offset + have as u64, part);
+                    have += part.len();
+                    from += part.len();
+                }
+                if have < PAGE {
+                    break None;
+                }
+                pages.take_whole(&placing, block, offset);
+                stream.passed_page();
+                continue;
+            }
             Ok(Step::Need { .. }) => {
                 let room = INPUT_BYTES_MAX - input.len();
                 to = expected.stream.len().min(to + piece().min(room));

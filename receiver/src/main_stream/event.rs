@@ -160,6 +160,19 @@ impl NextPage<'_> {
     pub const NONE: Self = Self { block: 0, offset: 0, content: PageContent::Zero, consumed: 0 };
 }
 
+/// A page of which there is a part only: [`super::MainStream::cut_page`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutPage<'a> {
+    /// Index in the list of blocks.
+    pub block: usize,
+    /// Offset in the block, in bytes; checked: the page lies inside.
+    pub offset: u64,
+    /// Its first bytes, one at least and not all.
+    pub bytes: &'a [u8],
+    /// How many bytes of the input it was, with its item.
+    pub consumed: usize,
+}
+
 /// What a page holds now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageContent<'a> {

@@ -40,7 +40,7 @@ mod tail;
 
 pub use device_state::{DeviceSection, DeviceState};
 pub use error::{Family, Place, StreamError, StreamFault};
-pub use event::{Certainty, End, Event, NextPage, PageContent, Step};
+pub use event::{Certainty, CutPage, End, Event, NextPage, PageContent, Step};
 
 use std::sync::Arc;
 
@@ -220,6 +220,27 @@ impl MainStream {
         };
         self.position = self.position.wrapping_add(wide(consumed));
         Some(NextPage { block: self.fast.block, offset, content, consumed })
+    }
+
+    /// The full page that all of `input` is the beginning of, if it is one for
+    /// [`MainStream::next_page`]: a driver may put its parts into place as they come, and need
+    /// not keep them together. Changes nothing.
+    ///
+    /// The input goes on behind the page once [`MainStream::passed_page`] was called; what comes
+    /// until then is no business of the machine.
+    pub fn cut_page<'a>(&self, input: &'a [u8]) -> Option<CutPage<'a>> {
+        let (number, bytes) = input.split_first_chunk::<8>()?;
+        let RamItem { flags, address: offset } =
+            RamItem::split(u64::from_be_bytes(*number), self.page);
+        let is_page = flags == PAGE_CONTINUE && offset < self.fast.limit;
+        let is_part = !bytes.is_empty() && bytes.len() < self.page.as_usize();
+        let page = CutPage { block: self.fast.block, offset, bytes, consumed: input.len() };
+        (is_page && is_part).then_some(page)
+    }
+
+    /// All of the page has come that [`MainStream::cut_page`] told of.
+    pub fn passed_page(&mut self) {
+        self.position = self.position.wrapping_add(wide(self.page.as_usize())).wrapping_add(8);
     }
 
     #[inline(never)]

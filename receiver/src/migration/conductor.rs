@@ -1,5 +1,6 @@
 //! The main thread: walks the main stream and conducts everything else.
 
+mod cut_page;
 mod end;
 mod memory;
 mod sync_point;
@@ -33,6 +34,7 @@ use crate::stats::Latencies;
 use crate::status::Status;
 use crate::tcp_info;
 use crate::wire::{Configuration, PageBytes, Reply, SectionType};
+use cut_page::Cut;
 
 /// Where pages go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +127,8 @@ struct Walk<'run> {
     page: PageBytes,
     pages: MainPages,
     inflate: PageInflate,
+    /// Of which the input had a part only.
+    cut: Option<Cut>,
     machine: Option<Box<str>>,
     rounds: Rounds,
     deadline_ns: Option<u64>,
@@ -184,6 +188,7 @@ impl<'run> Walk<'run> {
             page: PageBytes::DEFAULT,
             pages: MainPages::new(page_shift(PageBytes::DEFAULT), plan.sink == Sink::Ram),
             inflate: PageInflate::default(),
+            cut: None,
             machine: None,
             rounds: Rounds::default(),
             deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
@@ -205,11 +210,15 @@ impl<'run> Walk<'run> {
     /// Takes what is there, then waits for more; breaks at the end.
     fn step(&mut self) -> Result<ControlFlow<()>, RunError> {
         loop {
+            if !self.complete_cut_page() {
+                return self.fill(false);
+            }
             self.take_pages()?;
             let input = self.input.bytes();
             let (consumed, event) = match self.stream.step(input)? {
                 Step::Need { at_boundary } => {
                     mark_pages(self.run, &mut self.pages);
+                    self.begin_cut_page();
                     return self.fill(at_boundary);
                 }
                 Step::Event { consumed, event } => (consumed, event),

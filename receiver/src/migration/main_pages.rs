@@ -80,6 +80,26 @@ impl MainPages {
         self.put(placing, block, offset, content)
     }
 
+    /// Puts a part of a page into its place; [`MainPages::take_whole`] follows its last one.
+    pub fn put_part(&self, placing: &Placing<'_>, block: usize, offset: u64, bytes: &[u8]) {
+        if self.keep {
+            let page = offset >> self.page_shift;
+            placing.ram[block].lend(page..page + 1);
+            write(placing, block, offset, bytes);
+        }
+    }
+
+    /// Takes a page whose parts are all in place.
+    pub fn take_whole(&mut self, placing: &Placing<'_>, block: usize, offset: u64) {
+        self.make_room(placing, block);
+        let page = offset >> self.page_shift;
+        if self.keep {
+            self.zero_sent_full += u64::from(placing.ram[block].is_zero(page));
+        }
+        self.block = block;
+        self.pages.push(page);
+    }
+
     /// The page has been lent if it is not zero, and there is room to note it.
     #[inline]
     fn put(
@@ -93,9 +113,7 @@ impl MainPages {
         let memory = &placing.ram[block];
         match content {
             PageContent::Full(bytes) if self.keep => {
-                #[cfg(test)]
-                placing.main.copies.place(bytes);
-                memory.write(offset, bytes);
+                write(placing, block, offset, bytes);
                 self.zero_sent_full += u64::from(memory.is_zero(page));
             }
             PageContent::Full(_) => {}
@@ -154,6 +172,14 @@ impl MainPages {
     pub fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
+}
+
+/// The one copy of what came on main.
+#[inline]
+fn write(placing: &Placing<'_>, block: usize, offset: u64, bytes: &[u8]) {
+    #[cfg(test)]
+    placing.main.copies.place(bytes);
+    placing.ram[block].write(offset, bytes);
 }
 
 /// Pages of a batch: as many as fill a word of the bitmap twice over, so that

@@ -70,10 +70,17 @@ fn next_page_takes_pages_in_a_row_and_leaves_all_else_to_step() {
     input = &input[consumed..];
     for cut in 0..8 + 4096 {
         assert_eq!(stream.next_page(&input[..cut]), None);
+        let part = stream.cut_page(&input[..cut]);
+        assert_eq!(part.is_some(), cut > 8, "{cut}");
+        if let Some(CutPage { block, offset, bytes, consumed }) = part {
+            assert_eq!((block, offset, bytes, consumed), (0, 0x1000, &input[8..cut], cut));
+        }
     }
+    assert_eq!(stream.cut_page(&input[..8 + 4096]), None, "whole");
     let page = stream.next_page(input).unwrap();
     assert_eq!((page.block, page.offset, page.content), (0, 0x1000, PageContent::Full(&[2; 4096])));
     input = &input[page.consumed..];
+    assert_eq!(stream.cut_page(&input[..9]), None, "a zero page");
     let zero = stream.next_page(input).unwrap();
     assert_eq!((zero.block, zero.offset, zero.content), (0, 0x3000, PageContent::Zero));
     input = &input[zero.consumed..];

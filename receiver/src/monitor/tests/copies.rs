@@ -5,7 +5,7 @@ use std::io::Write;
 use super::*;
 
 #[test]
-fn a_full_page_on_main_is_copied_once_and_what_a_read_cuts_of_it_moved_once() {
+fn a_full_page_on_main_is_copied_once_wherever_reads_cut_it() {
     for piece in [usize::MAX, 65_536, 40_000, 4104, 1448] {
         let rig = Rig::new(MonitorConfig::default());
         let mut client = rig.client();
@@ -27,11 +27,11 @@ fn a_full_page_on_main_is_copied_once_and_what_a_read_cuts_of_it_moved_once() {
         let copies = &run.run.main.copies;
         assert_eq!(copies.placed.get(), PAGES * 4096, "{piece}: straight from main's buffer");
         assert_eq!(copies.placed_again.get(), 0, "{piece}: from elsewhere");
-        // What is left of a read is less than a page with its item, and what stands at the
-        // front already is not moved again.
+        // The first page, which names its block, may be cut before it is known; of all others
+        // the item alone is ever moved.
         assert!(copies.moved_max.get() < ITEM + 4096, "{piece}: {copies:?}");
-        assert!(copies.moved.get() <= copies.moves.get() * (ITEM + 4095), "{piece}: {copies:?}");
-        assert!(copies.moved.get() < PAGES * (ITEM + 4096), "{piece}: {copies:?}");
+        let first = ITEM + 4095;
+        assert!(copies.moved.get() <= first + copies.moves.get() * 8, "{piece}: {copies:?}");
     }
 }
 
