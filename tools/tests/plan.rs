@@ -115,6 +115,23 @@ fn a_report_of_this_version_calibrates_and_says_what_it_was_taken_for() {
 }
 
 #[test]
+fn a_run_that_the_link_held_back_does_not_tell_how_fast_the_source_is() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = report(scratch.path());
+    let path = path.to_str().expect("text");
+    let pace = |link: &str| {
+        let arguments = ["--ram", "1G", "--link", link, "--channels", "2", "--calibration", path];
+        let says = text(&plan(&arguments).stdout).contains("The link held it back");
+        let answer = answer(&arguments);
+        (answer["cases"][0]["costs"]["ns-per-zero-page"].as_f64().expect("a cost"), says)
+    };
+    let (as_measured, is_told) = pace("10000G");
+    assert!(!is_told, "no run fills ten terabits");
+    let (assumed, is_told) = pace("10M");
+    assert!(is_told && (assumed - as_measured).abs() > 1e-6, "{assumed} {as_measured}");
+}
+
+#[test]
 fn a_report_that_is_none_or_lacks_what_is_needed_is_refused() {
     let scratch = tempfile::tempdir().expect("a folder");
     let good: Value =

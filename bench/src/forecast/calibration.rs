@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Costs, GIB, PAGE_BYTES, Pace, ReceiverCosts, SEND_BUFFER_BYTES, Work, least_squares,
-    least_squares::Row,
+    Costs, GIB, Network, PAGE_BYTES, Pace, Question, ReceiverCosts, SEND_BUFFER_BYTES, Work,
+    least_squares, least_squares::Row,
 };
 
 /// What one run tells.
@@ -80,6 +80,15 @@ pub enum CalibrationError {
     /// It measured something else.
     #[error("cannot calibrate: {0}")]
     OfNoUse(&'static str),
+}
+
+impl TakenFor {
+    /// Whether its bytes came as fast as this network passes any: then it does not tell how fast
+    /// the source is.
+    #[must_use]
+    pub fn is_held_back_by(&self, network: &Network) -> bool {
+        self.bytes_per_second >= FULL_LINK * network.payload_bytes_per_second()
+    }
 }
 
 impl Calibration {
@@ -166,38 +175,23 @@ impl Calibration {
 
     /// The costs that several runs tell together. Five or more of different shapes tell a GiB, a
     /// packet, a zero page, a SYNC packet and a page that comes again apart; fewer only scale what
-    /// was measured elsewhere (docs/scaling.md).
+    /// was measured elsewhere (docs/scaling.md). How fast the source is, the runs tell that the
+    /// network of `question` did not hold back; without one it is taken to be as fast as is known.
     ///
     /// # Panics
     /// Without a run.
     #[must_use]
-    pub fn costs(runs: &[Self]) -> Costs {
+    pub fn costs(runs: &[Self], question: &Question) -> Costs {
         assert!(!runs.is_empty(), "a calibration is at least one run");
         let median =
             |figure: &dyn Fn(&Self) -> f64| crate::compare::median(runs.iter().map(figure));
-        let known = ReceiverCosts::LOOPBACK;
-        let cpu_rows: Vec<_> = runs.iter().map(Self::cpu_row).collect();
-        let receiver = match least_squares::fit(&cpu_rows) {
-            Some(seconds) => ReceiverCosts::of(seconds),
-            None => known.times(median(&|run: &Self| run.cpu_s / run.cpu_s_by(&known))),
-        };
-        let pace_rows: Vec<_> = runs.iter().map(Self::pace_row).collect();
-        let pace = match least_squares::fit(&pace_rows) {
-            Some([normal_s, zero_s]) => {
-                Pace { ns_per_normal_page: normal_s * 1e9, ns_per_zero_page: zero_s * 1e9 }
-            }
-            None => {
-                let normal_s = median(&|run: &Self| {
-                    run.pages_s / (run.normal_pages + ZERO_TO_NORMAL * run.zero_pages)
-                });
-                let ns_per_normal_page = normal_s * 1e9;
-                Pace { ns_per_normal_page, ns_per_zero_page: ns_per_normal_page * ZERO_TO_NORMAL }
-            }
-        };
-        let assumed = Costs::assumed_low(1);
+        let assumed = Costs::assumed_low(question.source.channels);
+        let free: Vec<_> =
+            runs.iter().filter(|run| !run.taken_for.is_held_back_by(&question.network)).collect();
+        let pace = if free.is_empty() { assumed.pace } else { Self::pace(&free) };
         let prefault: Vec<f64> = runs.iter().filter_map(|run| run.prefault_s_per_gib).collect();
         Costs {
-            receiver,
+            receiver: Self::receiver_costs(runs),
             pace,
             device_state_s: median(&|run: &Self| run.device_state_s),
             answer_s: median(&|run: &Self| run.answer_s),
@@ -211,6 +205,36 @@ impl Calibration {
             stop_s: assumed.stop_s,
             in_flight_bytes: SEND_BUFFER_BYTES,
         }
+    }
+
+    /// What the runs tell of the receiver alone.
+    ///
+    /// # Panics
+    /// Without a run.
+    #[must_use]
+    pub fn receiver_costs(runs: &[Self]) -> ReceiverCosts {
+        let known = ReceiverCosts::LOOPBACK;
+        let rows: Vec<_> = runs.iter().map(Self::cpu_row).collect();
+        least_squares::fit(&rows).map_or_else(
+            || {
+                let factors = runs.iter().map(|run| run.cpu_s / run.cpu_s_by(&known));
+                known.times(crate::compare::median(factors))
+            },
+            ReceiverCosts::of,
+        )
+    }
+
+    fn pace(runs: &[&Self]) -> Pace {
+        let rows: Vec<_> = runs.iter().map(|run| run.pace_row()).collect();
+        if let Some([normal_s, zero_s]) = least_squares::fit(&rows) {
+            return Pace { ns_per_normal_page: normal_s * 1e9, ns_per_zero_page: zero_s * 1e9 };
+        }
+        let normal_s = crate::compare::median(
+            runs.iter()
+                .map(|run| run.pages_s / (run.normal_pages + ZERO_TO_NORMAL * run.zero_pages)),
+        );
+        let ns_per_normal_page = normal_s * 1e9;
+        Pace { ns_per_normal_page, ns_per_zero_page: ns_per_normal_page * ZERO_TO_NORMAL }
     }
 
     /// CPU seconds of the run's readers and main thread.
@@ -244,6 +268,8 @@ impl Calibration {
     }
 }
 
+/// A network is full from this share of its rate on.
+const FULL_LINK: f64 = 0.9;
 const SCHEMA_NAME: &str = "landfall.x-query-receiver";
 const SCHEMA_VERSION: u64 = 1;
 /// Below these a run is all beginning and end.

@@ -187,7 +187,7 @@ fn run(
     loop {
         let pages = dirty.pages();
         let content = dirty.content();
-        let (page_s, limit) = speed.live(content);
+        let (page_s, limit) = speed.live(content, pages, passes.len(), chance);
         let counted = chance.counted(passes.len(), question.source.channels, page_s);
         let threshold_pages = content.bytes() / page_s * counted * limit_s / PAGE_BYTES as f64;
         let step = Step::new(limit, page_s, speed.last(content).0);
@@ -196,7 +196,9 @@ fn run(
         } else {
             step.later(pages, threshold_pages)
         };
-        let duration_s = sending_s + sync_s;
+        // What fits into the sockets is sent at once.
+        let ahead_s = if passes.is_empty() { speed.in_sockets_s(limit, chance) } else { 0.0 };
+        let duration_s = (sending_s - ahead_s).max(step.grain_s()) + sync_s;
         let sent = dirty.send(sent_pages);
         let before = passes.last().map_or(f64::INFINITY, |pass: &Pass| pass.left_pages);
         dirty.write(question, &sent, duration_s);
@@ -230,13 +232,10 @@ fn run(
         }
     }
     let (page_s, _) = speed.last(dirty.content());
-    // Sockets are full where the network is the limit, and nearly empty where something else is.
-    let is_link = passes.last().is_some_and(|pass| pass.limit == Limit::Link);
-    let full_sockets = if is_link { f64::from(question.source.channels) } else { 0.0 };
-    let on_its_way = costs.in_flight_bytes * full_sockets;
+    let last_limit = passes.last().map_or(Limit::Source, |pass| pass.limit);
     let pause = Pause {
         stop_and_sync_s: costs.stop_s + sync_s,
-        last_pass_s: dirty.pages() * page_s + on_its_way / speed.link_bytes_per_second(),
+        last_pass_s: dirty.pages() * page_s + speed.in_sockets_s(last_limit, chance),
         last_pass_pages: dirty.pages(),
         resent_pages: dirty.again(),
         device_state_s: costs.device_state_s,

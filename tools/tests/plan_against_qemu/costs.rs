@@ -24,18 +24,18 @@ fn what_a_gib_a_packet_and_a_zero_page_cost() {
             all.push(Calibration::read(&text).unwrap_or_else(|e| panic!("{shape:?}: {e}")));
         }
     }
-    let costs = Calibration::costs(&all);
+    let costs = Calibration::receiver_costs(&all);
     println!("{costs:#?}");
     println!("| shape | CPU-s measured | by the costs | error |\n|---|---|---|---|");
     for (index, shape) in SHAPES.iter().enumerate() {
         let runs = all.iter().skip(index).step_by(SHAPES.len());
         let found = landfall_bench::compare::median(runs.clone().map(Calibration::cpu_s));
         let by_costs =
-            landfall_bench::compare::median(runs.clone().map(|run| run.cpu_s_by(&costs.receiver)));
+            landfall_bench::compare::median(runs.clone().map(|run| run.cpu_s_by(&costs)));
         let error = (by_costs / found - 1.0) * 100.0;
         println!("| {} | {found:.3} | {by_costs:.3} | {error:+.0} % |", shape.name);
     }
-    assert!(costs.receiver.s_per_gib > 0.0);
+    assert!(costs.s_per_gib > 0.0);
 }
 
 #[derive(Debug)]

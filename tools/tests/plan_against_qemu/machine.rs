@@ -1,6 +1,7 @@
 //! A migration with a real QEMU, whose guest writes at a known rate, into landfall.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -41,8 +42,13 @@ pub(crate) struct Measured {
     pub(crate) source: Value,
     /// The destination's report.
     pub(crate) report: String,
+    /// What share of the guest's memory was zero when it began: its writes have left less of that
+    /// than there was.
+    pub(crate) zero_share: f64,
     /// Bursts of writes per second while the guest ran: 100 if it kept up.
     pub(crate) bursts_per_second: f64,
+    /// When the source looked at what is left, what it found, and the parts of its pause.
+    pub(crate) trace: String,
 }
 
 impl Measured {
@@ -52,7 +58,9 @@ impl Measured {
         Some(Self {
             source: kept["source"].take(),
             report: kept["report"].to_string(),
+            zero_share: kept["zero-share"].as_f64()?,
             bursts_per_second: kept["bursts-per-second"].as_f64()?,
+            trace: fs::read_to_string(path.with_extension("trace")).unwrap_or_default(),
         })
     }
 
@@ -60,8 +68,10 @@ impl Measured {
     pub(crate) fn keep(&self, path: &Path) -> std::io::Result<()> {
         let report: Value = serde_json::from_str(&self.report)?;
         let kept = json!({
-            "source": self.source, "report": report, "bursts-per-second": self.bursts_per_second,
+            "source": self.source, "report": report, "zero-share": self.zero_share,
+            "bursts-per-second": self.bursts_per_second,
         });
+        fs::write(path.with_extension("trace"), &self.trace)?;
         fs::write(path, kept.to_string())
     }
 }
@@ -110,6 +120,7 @@ impl Migration {
             Ok(destination.log().contains("listening on").then_some(()))
         })?;
         thread::sleep(SETTLE);
+        let zero_share = zero_share(&memory).map_err(|error| error.to_string())?;
         let bursts_before = bursts(&memory)?;
         qmp.command("migrate", json!({ "uri": URI }))?;
         let answer = wait_until("end of the migration", RUN_LIMIT, || {
@@ -126,9 +137,11 @@ impl Migration {
         let ms = |name: &str| answer[name].as_f64().unwrap_or(f64::NAN);
         let running_s = (ms("total-time") - ms("downtime")) / 1e3;
         Ok(Measured {
+            zero_share,
             bursts_per_second: f64::from(bursts_after.wrapping_sub(bursts_before)) / running_s,
             report: fs::read_to_string(&report).map_err(|error| error.to_string())?,
             source: answer,
+            trace: source.log(),
         })
     }
 
@@ -160,6 +173,10 @@ impl Migration {
             ["-qmp", &monitor],
             ["-display", "none"],
             ["-nodefaults", "-S"],
+            ["-msg", "timestamp=on"],
+            ["-trace", "migrate_transferred"],
+            ["-trace", "migrate_pending_exact"],
+            ["-trace", "vmstate_downtime_checkpoint"],
         ]
         .concat()
         .into_iter()
@@ -188,6 +205,24 @@ fn bursts(memory: &Path) -> Result<u32, String> {
     walks(&File::open(memory).map_err(failed)?).map_err(failed)
 }
 
+/// What share of a file's pages is zero.
+fn zero_share(path: &Path) -> std::io::Result<f64> {
+    let mut file = File::open(path)?;
+    let mut pages = vec![0; PAGE_BYTES * 256];
+    let (mut all, mut zero) = (0_u64, 0_u64);
+    loop {
+        let read = file.read(&mut pages)?;
+        if read == 0 {
+            return Ok(zero as f64 / all.max(1) as f64);
+        }
+        for page in pages[..read].chunks(PAGE_BYTES) {
+            all += 1;
+            zero += u64::from(page == &[0; PAGE_BYTES][..page.len()]);
+        }
+    }
+}
+
+const PAGE_BYTES: usize = 4096;
 const URI: &str = "tcp:127.0.0.1:4478";
 /// The guest writes above the BIOS's own memory.
 const FIRST: u32 = 16 << 20;

@@ -1,4 +1,4 @@
-//! Ten migrations that the model was not fitted to, forecast from one other run's report.
+//! Ten migrations that the model was not fitted to, forecast from the reports of other runs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +8,8 @@ use landfall_bench::forecast::{
     forecast,
 };
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
+
+use serde_json::Value;
 
 use crate::machine::{Measured, Migration, Writes};
 
@@ -21,9 +23,8 @@ fn ten_migrations_take_as_long_as_forecast() {
         .tempdir_in("/dev/shm")
         .expect("a folder for the guests' memory");
     let kept = std::env::var_os("LANDFALL_PLAN_RUNS").map(PathBuf::from);
-    let run = |index: usize, pass: usize, migration: &Migration| {
-        let name = format!("run-{index}-{pass}.json");
-        let kept = kept.as_ref().map(|folder| folder.join(name));
+    let run = |name: &str, migration: &Migration| {
+        let kept = kept.as_ref().map(|folder| folder.join(name).with_extension("json"));
         if let Some(measured) = kept.as_ref().and_then(|path| Measured::read(path)) {
             return measured;
         }
@@ -35,22 +36,28 @@ fn ten_migrations_take_as_long_as_forecast() {
         }
         measured
     };
-    let calibration = run(0, 0, &CALIBRATION);
-    let calibration = Calibration::read(&calibration.report).expect("a calibration");
-    let costs = Calibration::costs(&[calibration]);
-    println!("calibrated: {costs:?}");
+    let mut calibrations: [Vec<Calibration>; NETWORKS.len()] = Default::default();
     let mut all: [Vec<Measured>; MIGRATIONS.len()] = Default::default();
     for pass in 0..passes() {
+        for (index, link_gbit) in NETWORKS.iter().enumerate() {
+            let measured = run(&format!("calibration-{index}-{pass}"), &calibration(*link_gbit));
+            let read = Calibration::read(&measured.report).expect("a calibration");
+            calibrations[index].push(read);
+        }
         for (index, migration) in MIGRATIONS.iter().enumerate() {
-            all[index].push(run(index + 1, pass, migration));
+            all[index].push(run(&format!("run-{}-{pass}", index + 1), migration));
         }
     }
     println!(
-        "| guest | writes | network | total, s | rounds | pause, ms | bursts/s |\n|---|---|---|---|---|---|---|"
+        "| guest | writes | network | total, s | rounds | pause, ms | CPU, s | bursts/s |\n|---|---|---|---|---|---|---|---|"
     );
     let mut outside = Vec::new();
     for (index, (migration, runs)) in MIGRATIONS.iter().zip(&all).enumerate() {
-        let answer = forecast(&migration.question(), &costs);
+        let zero_share = Spread::of(runs.iter().map(|run| run.zero_share)).mean;
+        let question = migration.question(zero_share);
+        let network = NETWORKS.iter().position(|link_gbit| *link_gbit == migration.link_gbit);
+        let costs = Calibration::costs(&calibrations[network.expect("one of them")], &question);
+        let answer = forecast(&question, &costs);
         let Outcomes { total_s, rounds, pause_s } = answer.outcomes.expect("all of them end");
         let figures = |name: &str| -> Vec<f64> {
             let figure =
@@ -59,10 +66,12 @@ fn ten_migrations_take_as_long_as_forecast() {
         };
         let syncs = |run: &Measured| run.source["ram"]["dirty-sync-count"].as_f64();
         let measured_rounds = runs.iter().map(|run| syncs(run).expect("a count") - 1.0).collect();
+        let cpu_s = answer.destination.cpu_s;
         let triples = [
             ("total", scaled(total_s, 1.0), in_units(figures("total-time"), 1e-3)),
             ("rounds", scaled(rounds, 1.0), in_units(measured_rounds, 1.0)),
             ("pause", scaled(pause_s, 1e3), in_units(figures("downtime"), 1.0)),
+            ("CPU", Spread::of([cpu_s].into_iter()), Spread::of(runs.iter().map(cpu_s_of))),
         ];
         print_row(migration, &triples, runs);
         for (what, predicted, found) in triples {
@@ -75,6 +84,14 @@ fn ten_migrations_take_as_long_as_forecast() {
     println!("outside of 15 %: {outside:?}");
     let totals: Vec<_> = outside.iter().filter(|text| text.contains("total")).collect();
     assert!(totals.is_empty(), "{totals:?}");
+}
+
+/// CPU seconds of the destination's readers and its main thread: what the costs are of.
+fn cpu_s_of(run: &Measured) -> f64 {
+    let report: Value = serde_json::from_str(&run.report).expect("a report");
+    let readers = report["readers"].as_array().expect("readers");
+    let all = readers.iter().chain([&report["main-thread"]]);
+    all.map(|thread| thread["cpu-ns"].as_f64().expect("its clock")).sum::<f64>() / 1e9
 }
 
 /// How often each is made, in turn.
@@ -90,7 +107,7 @@ fn in_units(values: Vec<f64>, unit: f64) -> Spread {
     Spread::of(values.into_iter().map(|value| value * unit))
 }
 
-fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread); 3], runs: &[Measured]) {
+fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread)], runs: &[Measured]) {
     let Migration { ram_mib, zero_percent, channels, writes, max_bandwidth_mib, .. } = migration;
     let writes = writes.map_or("stopped".to_owned(), |writes| {
         format!("{} MiB/s in {} MiB", writes.mib_per_second, writes.working_set_mib)
@@ -104,7 +121,7 @@ fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread); 3], runs:
     }
     let cell = |(what, predicted, found): &(&str, Spread, Spread)| {
         let digits = match *what {
-            "total" => 2,
+            "total" | "CPU" => 2,
             "rounds" => 1,
             _ => 0,
         };
@@ -126,13 +143,13 @@ fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread); 3], runs:
 }
 
 impl Migration {
-    fn question(&self) -> Question {
+    fn question(&self, zero_share: f64) -> Question {
         let ram_bytes = self.ram_mib << 20;
         let mib = |mib: u64| mib << 20;
         Question {
             guest: Guest {
                 ram_bytes,
-                zero_share: f64::from(self.zero_percent) / 100.0,
+                zero_share,
                 dirty_bytes_per_second: mib(self.writes.map_or(0, |w| w.mib_per_second)) as f64,
                 working_set_bytes: self.writes.map_or(ram_bytes, |w| mib(w.working_set_mib)),
             },
@@ -161,16 +178,21 @@ fn qemu_10() -> Option<PathBuf> {
     line.split_once(' ').map(|(_, path)| PathBuf::from(path))
 }
 
-/// The one run that the forecasts know: full speed, nothing written.
-const CALIBRATION: Migration = Migration {
-    ram_mib: 1024,
-    zero_percent: 30,
-    channels: 2,
-    writes: None,
-    max_bandwidth_mib: 0,
-    link_gbit: None,
-    downtime_limit_ms: 300,
-};
+/// The networks of the migrations, Gbit/s; loopback as it is the first.
+const NETWORKS: [Option<u64>; 4] = [None, Some(1), Some(3), Some(6)];
+
+/// What the forecasts for a network know, one run in each pass: full speed, nothing written.
+const fn calibration(link_gbit: Option<u64>) -> Migration {
+    Migration {
+        ram_mib: 1024,
+        zero_percent: 30,
+        channels: 2,
+        writes: None,
+        max_bandwidth_mib: 0,
+        link_gbit,
+        downtime_limit_ms: 300,
+    }
+}
 
 const fn writes(mib_per_second: u64, working_set_mib: u64) -> Option<Writes> {
     Some(Writes { mib_per_second, working_set_mib })
@@ -178,16 +200,16 @@ const fn writes(mib_per_second: u64, working_set_mib: u64) -> Option<Writes> {
 
 #[rustfmt::skip]
 const MIGRATIONS: [Migration; 10] = [
-    Migration { ram_mib: 512, zero_percent: 60, channels: 3, writes: writes(30, 96), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 2, writes: writes(10, 96), max_bandwidth_mib: 160, link_gbit: Some(1), downtime_limit_ms: 400 },
-    Migration { ram_mib: 512, zero_percent: 0, channels: 4, writes: writes(90, 48), max_bandwidth_mib: 300, link_gbit: None, downtime_limit_ms: 400 },
-    Migration { ram_mib: 2048, zero_percent: 0, channels: 4, writes: writes(60, 160), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
-    Migration { ram_mib: 768, zero_percent: 20, channels: 8, writes: writes(150, 48), max_bandwidth_mib: 0, link_gbit: Some(3), downtime_limit_ms: 300 },
-    Migration { ram_mib: 1536, zero_percent: 0, channels: 8, writes: writes(50, 48), max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 100 },
-    Migration { ram_mib: 768, zero_percent: 20, channels: 3, writes: writes(20, 96), max_bandwidth_mib: 250, link_gbit: Some(6), downtime_limit_ms: 300 },
-    Migration { ram_mib: 1536, zero_percent: 60, channels: 8, writes: None, max_bandwidth_mib: 160, link_gbit: Some(3), downtime_limit_ms: 300 },
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 8, writes: writes(10, 512), max_bandwidth_mib: 120, link_gbit: None, downtime_limit_ms: 100 },
-    Migration { ram_mib: 768, zero_percent: 60, channels: 2, writes: None, max_bandwidth_mib: 300, link_gbit: None, downtime_limit_ms: 400 },
+    Migration { ram_mib: 512, zero_percent: 20, channels: 2, writes: writes(30, 96), max_bandwidth_mib: 120, link_gbit: None, downtime_limit_ms: 150 },
+    Migration { ram_mib: 1024, zero_percent: 20, channels: 2, writes: writes(20, 160), max_bandwidth_mib: 160, link_gbit: Some(3), downtime_limit_ms: 100 },
+    Migration { ram_mib: 2048, zero_percent: 0, channels: 3, writes: writes(50, 512), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 200 },
+    Migration { ram_mib: 512, zero_percent: 20, channels: 2, writes: writes(10, 48), max_bandwidth_mib: 250, link_gbit: Some(3), downtime_limit_ms: 200 },
+    Migration { ram_mib: 1536, zero_percent: 20, channels: 8, writes: None, max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 100 },
+    Migration { ram_mib: 768, zero_percent: 0, channels: 2, writes: writes(10, 160), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
+    Migration { ram_mib: 1536, zero_percent: 60, channels: 2, writes: writes(50, 96), max_bandwidth_mib: 250, link_gbit: None, downtime_limit_ms: 400 },
+    Migration { ram_mib: 768, zero_percent: 20, channels: 4, writes: writes(90, 96), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 100 },
+    Migration { ram_mib: 512, zero_percent: 0, channels: 4, writes: writes(60, 160), max_bandwidth_mib: 250, link_gbit: None, downtime_limit_ms: 400 },
+    Migration { ram_mib: 1024, zero_percent: 0, channels: 4, writes: writes(10, 48), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 150 },
 ];
 /// The error that a forecast may have.
 const ALLOWED: f64 = 0.15;

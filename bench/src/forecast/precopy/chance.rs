@@ -1,4 +1,5 @@
-//! What nobody knows of a migration: where the source's steps fall, and which packets it counts.
+//! What nobody knows of a migration: where the source's steps fall, which packets it counts, and how
+//! many are under way.
 
 use super::step::RATE_PERIOD_S;
 use crate::forecast::PACKET_PAGES;
@@ -30,10 +31,51 @@ impl Chance {
         let packets = RATE_PERIOD_S / page_s / PACKET_PAGES as f64;
         let deviation = (f64::from(channels) / 6.0).sqrt() / packets;
         // A sum of twelve numbers from 0 to 1 is as good as normal, with a deviation of 1.
-        let uniform = |index| hash(&[outcome, pass as u64, index]) as f64 / u64::MAX as f64;
-        let normal = (0..12).map(uniform).sum::<f64>() - 6.0;
-        (1.0 + normal * deviation).max(0.0)
+        (1.0 + normal(outcome, pass, COUNTED) * deviation).max(0.0)
+    }
+
+    /// Packets that go beyond `max-bandwidth` in a stretch of 100 ms, on average over `stretches`
+    /// of them: the one that reaches it, by half, and those under way then. These are as many as
+    /// there are channels where the source finds pages faster than the channels send them, and
+    /// fewer the more channels there are.
+    pub(super) fn beyond_the_limit(self, pass: usize, channels: u8, stretches: f64) -> f64 {
+        let channels = f64::from(channels).min(BUSY_CHANNELS_MAX);
+        let under_way = channels - channels * channels / (2.0 * BUSY_CHANNELS_MAX);
+        let Some(outcome) = self.0 else { return 0.5 + under_way };
+        let host = 1.0 + HOSTS_DIFFER * evenly(outcome, 97);
+        let varies = channels * BEYOND_VARIES / stretches.max(1.0).sqrt();
+        (0.5 + under_way * host + normal(outcome, pass, BEYOND) * varies).max(0.0)
+    }
+
+    /// What share of the most that a channel's socket holds waits in it when the guest is stopped.
+    pub(super) fn in_flight(self) -> f64 {
+        let Some(outcome) = self.0 else { return 1.0 };
+        1.0 + IN_FLIGHT_VARIES * evenly(outcome, 53)
     }
 }
 
+/// From -1 to 1, each part of that as often as the others, in an order that an odd `stride` makes.
+fn evenly(outcome: u64, stride: u64) -> f64 {
+    2.0 * ((outcome * stride % OUTCOMES) as f64 + 0.5) / OUTCOMES as f64 - 1.0
+}
+
+/// Around 0 with a deviation of 1: a sum of twelve numbers from 0 to 1 is as good as normal.
+fn normal(outcome: u64, pass: usize, what: u64) -> f64 {
+    let uniform = |index| hash(&[outcome, pass as u64, what + index]) as f64 / u64::MAX as f64;
+    (0..12).map(uniform).sum::<f64>() - 6.0
+}
+
 const OUTCOMES: u64 = 256;
+/// Which of the numbers of an outcome: twelve of each.
+const COUNTED: u64 = 0;
+const BEYOND: u64 = 16;
+/// With so many channels, or more, the source's own thread is as much of a limit as they are. Of
+/// QEMU 10.0 on two CPUs: 1.8 packets under way with 2 channels, 2.9 with 3, 2.7 with 4 and 5.3 to
+/// 5.9 with 8 (docs/scaling.md).
+const BUSY_CHANNELS_MAX: f64 = 11.0;
+/// By what share hosts differ in that.
+const HOSTS_DIFFER: f64 = 0.15;
+/// How much one stretch differs from the next, in packets for each channel.
+const BEYOND_VARIES: f64 = 0.23;
+/// Sockets were seen to hold from half to all of the most.
+const IN_FLIGHT_VARIES: f64 = 0.33;

@@ -1,6 +1,7 @@
 //! How fast pages go, and who says so.
 
 use super::Limit;
+use super::chance::Chance;
 use super::step::RATE_PERIOD_S;
 use crate::forecast::{Costs, GIB, HEADER_BYTES, PACKET_PAGES, PAGE_BYTES, Question, Work};
 
@@ -28,15 +29,16 @@ pub(super) struct Speed<'a> {
 }
 
 impl Speed<'_> {
-    /// While the guest runs: seconds for a page, and who says so.
-    pub(super) fn live(&self, mix: Mix) -> (f64, Limit) {
+    /// While the guest runs and `pages` are to be sent: seconds for a page, and who says so.
+    pub(super) fn live(&self, mix: Mix, pages: f64, pass: usize, chance: Chance) -> (f64, Limit) {
         let unlimited = self.last(mix);
         let limit = self.question.source.max_bandwidth as f64;
-        // A packet counts once its channel has sent it. The one that goes beyond the limit does so
-        // by half on average, and those of the other channels are under way then.
-        let uncounted = f64::from(self.question.source.channels) - 0.5;
+        // A packet counts once its channel has sent it.
+        let stretches = pages * mix.bytes() / (limit * RATE_PERIOD_S);
+        let channels = self.question.source.channels;
+        let beyond_packets = chance.beyond_the_limit(pass, channels, stretches);
         let packet_bytes = mix.bytes() * PACKET_PAGES as f64;
-        let limited = mix.bytes() / (limit + uncounted * packet_bytes / RATE_PERIOD_S);
+        let limited = mix.bytes() / (limit + beyond_packets * packet_bytes / RATE_PERIOD_S);
         if self.bytes_per_second.is_none() && limit > 0.0 && limited > unlimited.0 {
             (limited, Limit::MaxBandwidth)
         } else {
@@ -70,7 +72,17 @@ impl Speed<'_> {
         all.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three of them")
     }
 
-    pub(super) fn link_bytes_per_second(&self) -> f64 {
+    /// How long the link takes for what waits in sockets. They are full where the network is the
+    /// limit, and nearly empty where something else is.
+    pub(super) fn in_sockets_s(&self, limit: Limit, chance: Chance) -> f64 {
+        if limit != Limit::Link {
+            return 0.0;
+        }
+        let sockets = f64::from(self.question.source.channels);
+        sockets * self.costs.in_flight_bytes * chance.in_flight() / self.link_bytes_per_second()
+    }
+
+    fn link_bytes_per_second(&self) -> f64 {
         self.question.network.payload_bytes_per_second()
     }
 }

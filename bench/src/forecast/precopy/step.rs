@@ -1,6 +1,7 @@
 //! When the source looks at what is left.
 
 use super::Limit;
+use crate::forecast::PACKET_PAGES;
 
 /// What is left is looked at between two steps only.
 pub(super) struct Step {
@@ -11,21 +12,37 @@ pub(super) struct Step {
     /// Seconds for a page within a step: under `max-bandwidth` a step's pages go at full speed, and
     /// then nothing until its end.
     burst_page_s: f64,
+    /// Steps follow each other from the first on, on the clock.
+    is_on_the_clock: bool,
 }
 
 impl Step {
     pub(super) fn new(limit: Limit, page_s: f64, burst_page_s: f64) -> Self {
-        let grain_s = if limit == Limit::MaxBandwidth { RATE_PERIOD_S } else { ITERATION_S };
-        Self { grain_s, page_s, burst_page_s }
+        let is_on_the_clock = limit == Limit::MaxBandwidth;
+        let grain_s = if is_on_the_clock {
+            RATE_PERIOD_S
+        } else {
+            // It looks at the clock after every 64 pages, and for those it waits until a channel
+            // is ready, as often as not for two packets.
+            ITERATION_S + 2.0 * PACKET_PAGES as f64 * page_s
+        };
+        Self { grain_s, page_s, burst_page_s, is_on_the_clock }
+    }
+
+    pub(super) fn grain_s(&self) -> f64 {
+        self.grain_s
     }
 
     fn pages(&self) -> f64 {
         self.grain_s / self.page_s
     }
 
-    /// Pages that the first pass sends, and how long that takes. It has many steps, so where they
-    /// fall is chance: it is a share `late` of a step late.
+    /// Pages that the first pass sends, and how long that takes. Steps that are not on the clock are
+    /// many, so where they fall is chance: it is a share `late` of a step late.
     pub(super) fn first(&self, pages: f64, threshold: f64, late: f64) -> (f64, f64) {
+        if self.is_on_the_clock {
+            return self.later(pages, threshold);
+        }
         // The bandwidth, and with it the threshold, is known after a tenth of a second.
         let least = RATE_PERIOD_S / self.page_s;
         let sent = (pages - threshold + self.pages() * late).max(least).min(pages);
