@@ -11,6 +11,8 @@ use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 
+use crate::cpu_list::CpuList;
+
 /// The CPUs near a listener's network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearCpus {
@@ -65,23 +67,11 @@ fn near_interface(sysfs: &Path, interface: &str, allowed: &[usize]) -> Option<Ne
     // -1: the firmware tells no node.
     let node: u32 = fs::read_to_string(device).ok()?.trim().parse().ok()?;
     let list = sysfs.join(format!("devices/system/node/node{node}/cpulist"));
-    let of_node = ranges(fs::read_to_string(list).ok()?.trim())?;
-    let near = |cpu: &usize| of_node.iter().any(|&(first, last)| (first..=last).contains(cpu));
+    // A node of memory alone has none, which is no list.
+    let of_node: CpuList = fs::read_to_string(list).ok()?.trim().parse().ok()?;
+    let near = |cpu: &usize| of_node.cpus().contains(cpu);
     let cpus: Vec<usize> = allowed.iter().copied().filter(near).collect();
     (!cpus.is_empty()).then(|| NearCpus { interface: interface.to_owned(), node, cpus })
-}
-
-/// The ranges of a list as the kernel writes it: `0-3,8`; empty for a node of
-/// memory alone. `None` for anything else.
-fn ranges(list: &str) -> Option<Vec<(usize, usize)>> {
-    if list.is_empty() {
-        return Some(Vec::new());
-    }
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some((first.parse().ok()?, last.parse().ok()?))
-    };
-    list.split(',').map(range).collect()
 }
 
 fn ip_of(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {

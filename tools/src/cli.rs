@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use landfall_pagepool::{Hugepages, Numa};
 use landfall_qmp::MonitorAddress;
+use landfall_receiver::cpu_list::CpuList;
 use landfall_receiver::settings::QemuVersion;
 
 pub(crate) use self::compare::{CeilingArguments, CompareArguments};
@@ -204,13 +205,9 @@ pub(crate) struct HostArguments {
     pub(crate) readers: Option<u8>,
     /// CPUs to pin readers to, as 0-3,8; without it those of the listener's NIC node, else all
     /// that are allowed
-    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    #[arg(long, value_name = "LIST")]
     pub(crate) cpus: Option<CpuList>,
 }
-
-/// CPU numbers in the order given.
-#[derive(Clone, Debug)]
-pub(crate) struct CpuList(pub(crate) Vec<usize>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum SinkOption {
@@ -333,23 +330,6 @@ fn on_off(text: &str) -> Result<bool, String> {
     }
 }
 
-fn cpu_list(text: &str) -> Result<CpuList, String> {
-    let number = |part: &str| part.parse::<usize>().map_err(|_| format!("'{part}' is no CPU"));
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if last < first || last >= CPUS_MAX {
-            return Err(format!("'{part}' is no range of CPUs"));
-        }
-        cpus.extend(first..=last);
-    }
-    Ok(CpuList(cpus))
-}
-
-/// `CPU_SETSIZE` of the C library.
-const CPUS_MAX: usize = 1024;
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -359,13 +339,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn cpu_lists_have_ranges() {
-        assert_eq!(cpu_list("0-2,8").unwrap().0, [0, 1, 2, 8]);
-        for wrong in ["", "a", "3-1", "0-", "99999"] {
-            assert!(cpu_list(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -300,7 +300,7 @@ fn stop_on_signal(
 
 /// Memory and threads as the options say.
 pub(crate) fn host_config(host: &HostArguments, mem_path: Option<PathBuf>) -> ReceiverConfig {
-    let cpus = host.cpus.clone().map_or_else(Vec::new, |list| list.0);
+    let cpus = host.cpus.as_ref().map_or_else(Vec::new, |list| list.cpus().to_vec());
     let mut config = ReceiverConfig {
         readers: host.readers.map(usize::from),
         cpus: cpus.clone(),

@@ -1,0 +1,99 @@
+//! Lists of CPUs as the kernel writes them: `0-3,8`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// CPU numbers in the order given, at least one and all below 1024. What is named twice stands
+/// there twice.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CpuList(Vec<usize>);
+
+impl CpuList {
+    /// The numbers.
+    #[must_use]
+    pub fn cpus(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+/// The list that has only these.
+///
+/// # Errors
+/// What is no CPU, or no range of them.
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| part.parse::<usize>().map_err(|_| format!("'{part}' is no CPU"));
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first || last >= CPUS_MAX {
+                return Err(format!("'{part}' is no range of CPUs below {CPUS_MAX}"));
+            }
+            cpus.extend(first..=last);
+        }
+        Ok(Self(cpus))
+    }
+}
+
+impl TryFrom<String> for CpuList {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// `0-3,8`
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.0.chunk_by(|one, next| one + 1 == *next);
+        for (index, range) in ranges.enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match range {
+                [one] => write!(f, "{comma}{one}")?,
+                [first, .., last] => write!(f, "{comma}{first}-{last}")?,
+                [] => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `CPU_SETSIZE` of the C library: what sched_setaffinity(2) is told there has no more.
+const CPUS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_have_ranges_and_are_written_as_they_are_read() {
+        for (text, cpus) in [("0-2,8", &[0, 1, 2, 8][..]), ("5,4", &[5, 4]), ("1023", &[1023])] {
+            let list: CpuList = text.parse().unwrap();
+            assert_eq!((list.cpus(), list.to_string().as_str()), (cpus, text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused_by_the_part_that_is_none() {
+        for (text, part) in [
+            ("", "''"),
+            ("0,a", "'a'"),
+            ("2,3-1", "'3-1'"),
+            ("0-", "''"),
+            ("0,", "''"),
+            ("-1", "''"),
+            ("1,99999", "'99999'"),
+            ("0-1024", "'0-1024'"),
+        ] {
+            let error = text.parse::<CpuList>().unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
