@@ -122,6 +122,14 @@ fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failure> {
             scenario.readers = channels.clamp(1, READERS_DEFAULT_MAX as u8);
         }
         scenario.readers = arguments.readers.unwrap_or(scenario.readers);
+        for (asked, place) in [
+            (&arguments.source_cpus, &mut scenario.source_cpus),
+            (&arguments.receiver_cpus, &mut scenario.receiver_cpus),
+        ] {
+            if asked.is_some() {
+                place.clone_from(asked);
+            }
+        }
     }
     Ok(asked)
 }

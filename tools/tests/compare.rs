@@ -3,11 +3,13 @@
 #[path = "../../tests/json_schema/held.rs"]
 mod held;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use held::Held;
+use landfall_receiver::receiver::allowed_cpus;
 use serde_json::{Value, json};
 
 fn compare(arguments: &[&str]) -> Output {
@@ -69,6 +71,85 @@ fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
     assert_eq!([order(0), order(1)], [Some(3), Some(2)]);
     assert!(!whole["host-before"]["kernel"].is_null() && !whole["host-after"].is_null());
     assert!(scenario["programs"]["landfall"]["version"].as_str().is_some());
+}
+
+#[test]
+fn both_sides_are_kept_on_the_cpus_that_are_given() {
+    let all = allowed_cpus();
+    let (source, receiver) = (all[0].to_string(), all[all.len() - 1].to_string());
+    let directory = tempfile::tempdir().expect("a directory");
+    let head = format!("source-cpus = \"0-1023\"\nreceiver-cpus = \"{receiver}\"");
+    let file = scenario(&directory, &head, "{ receiver = \"landfall\", memory = \"thp\" }");
+    let program = env!("CARGO_BIN_EXE_landfall");
+    let mut child = Command::new(program)
+        .args(["compare", "--scenario", &file, "--pairs", "2", "--json", "-"])
+        // In place of the file's, which no host can have.
+        .args(["--source-cpus", &source])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("landfall starts");
+    let mut seen = BTreeSet::new();
+    while child.try_wait().expect("it is ours").is_none() {
+        seen.extend(cpus_of_children(child.id()));
+    }
+    let output = child.wait_with_output().expect("ended");
+    let (scenario, _) = result(&output);
+    let each = |command: &str, cpu: &String| (command.to_owned(), cpu.clone());
+    assert_eq!(seen, [each("receive", &receiver), each("send", &source)].into());
+    assert_eq!(scenario["scenario"]["source-cpus"], source);
+    assert_eq!(scenario["scenario"]["receiver-cpus"], receiver);
+    let heading = String::from_utf8_lossy(&output.stderr);
+    let told = format!("; source on CPU {source}; receiver on CPU {receiver}");
+    assert!(heading.contains(&told), "{heading}");
+}
+
+/// For each thread of the processes that `id` has started: landfall's command, and the CPUs that the
+/// kernel lets it use.
+fn cpus_of_children(id: u32) -> BTreeSet<(String, String)> {
+    let mut all = BTreeSet::new();
+    // Whatever has ended meanwhile is left out.
+    let children = |thread: PathBuf| fs::read_to_string(thread.join("children")).ok();
+    let threads = |id: &str| {
+        let entries = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let started: Vec<String> = threads(&id.to_string()).into_iter().filter_map(children).collect();
+    for child in started.iter().flat_map(|text| text.split_whitespace()) {
+        let words = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        // Also what has not begun yet to be another program, and those that are asked for a version.
+        let Some(command @ ("receive" | "send")) = words.split('\0').nth(1) else { continue };
+        for thread in threads(child) {
+            let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            all.extend(list.map(|list| (command.to_owned(), list.trim().to_owned())));
+        }
+    }
+    all
+}
+
+#[test]
+fn cpus_that_are_no_list_or_not_there_are_refused_by_name() {
+    let output = compare(&["--receiver-cpus", "0-,1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("--receiver-cpus") && log.contains("'' is no CPU"), "{log}");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let contender = "{ receiver = \"landfall\", memory = \"thp\" }";
+    let file = scenario(&directory, "source-cpus = \"3-1\"", contender);
+    let output = compare(&["--scenario", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("line 7") && log.contains("'3-1' is no range"), "{log}");
+
+    if !allowed_cpus().contains(&1023) {
+        let there = allowed_cpus()[0];
+        let output = compare(&["--scenario", "random", "--source-cpus", &format!("{there},1023")]);
+        assert_eq!(output.status.code(), Some(3));
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(log.contains("source-cpus: CPU 1023 is not there"), "{log}");
+    }
 }
 
 #[test]

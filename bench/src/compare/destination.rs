@@ -146,8 +146,9 @@ impl Destination {
             contender.readers.to_string(),
             contender.ram_bytes.to_string(),
         ];
+        let cpus = comparison.scenario.receiver_cpus.as_ref();
         let log = comparison.scratch.join(LOG);
-        let mut process = Process::start(&comparison.landfall, arguments, log)?;
+        let mut process = Process::start(&comparison.landfall, arguments, cpus, log)?;
         let mut lines = BufReader::new(process.output());
         let mut uri = String::new();
         lines.read_line(&mut uri).map_err(|error| error.to_string())?;
@@ -218,9 +219,10 @@ impl Destination {
         let option = if contender.is_landfall() { "--qmp" } else { "-qmp" };
         arguments.push(option.to_owned());
         arguments.push(format!("unix:{},server=on,wait=off", socket.display()));
-        let mut process = Process::start(&program, arguments, comparison.scratch.join(LOG))?;
-        let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
+        let cpus = scenario.receiver_cpus.as_ref();
+        let mut process = Process::start(&program, arguments, cpus, comparison.scratch.join(LOG))?;
+        let mut qmp = Qmp::connect(&socket, &mut process)?;
         set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
         add_credentials(&mut qmp, prepared, "server")?;
         let parameters = scenario.parameters(contender.channels);

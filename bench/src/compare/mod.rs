@@ -11,6 +11,7 @@ mod certificates;
 mod cipher_suite;
 mod contender;
 mod content;
+mod cpus;
 mod destination;
 mod guest_ram;
 mod host;
@@ -171,6 +172,10 @@ pub fn compare(
     if contenders.is_empty() {
         return Err(before(name, "QEMU is its only contender: --qemu PROGRAM".to_owned()));
     }
+    let Scenario { source_cpus, receiver_cpus, .. } = &comparison.scenario;
+    for (side, list) in [("source", source_cpus), ("receiver", receiver_cpus)] {
+        cpus::check(list.as_ref()).map_err(|reason| before(&format!("{side}-cpus"), reason))?;
+    }
     let mut prepared: BTreeMap<u64, Prepared> = BTreeMap::new();
     for contender in &contenders {
         if let btree_map::Entry::Vacant(place) = prepared.entry(contender.ram_bytes) {
@@ -274,6 +279,11 @@ impl Comparison {
         let after = destination.cpu()?;
         let source_s = source.cpu_s()? - source_before;
         // From here on it may cost what it likes.
+        let Scenario { source_cpus, receiver_cpus, .. } = &self.scenario;
+        cpus::look(destination.process().id(), receiver_cpus.as_ref())?;
+        if let Some(process) = source.process() {
+            cpus::look(process.id(), source_cpus.as_ref())?;
+        }
         source.check()?;
         destination.check()?;
         let cost = Cost {

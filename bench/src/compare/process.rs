@@ -15,6 +15,10 @@ use nix::{
     unistd::{Pid, SysconfVar, sysconf},
 };
 
+use landfall_receiver::cpu_list::CpuList;
+
+use super::cpus::spawn_on;
+
 /// A running program. Its standard output is a pipe, its errors go to a log file.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -36,9 +40,11 @@ pub(super) struct Cpu {
 }
 
 impl Process {
+    /// Starts it on `cpus`, or on all without any.
     pub(super) fn start(
         program: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        cpus: Option<&CpuList>,
         log: PathBuf,
     ) -> Result<Self, String> {
         let name = program.display().to_string();
@@ -48,12 +54,8 @@ impl Process {
         command.args(arguments);
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let command_line = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let child = spawn_on(&mut command, cpus).map_err(failed)?;
         Ok(Self { child, log, name, command_line })
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use landfall_receiver::cpu_list::CpuList;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,11 @@ pub struct Scenario {
     /// Migration parameters of both ends, beside those above.
     #[serde(default)]
     pub parameters: Map<String, Value>,
+    /// CPUs that the source may use; without them all. Two sides that share no CPU do not run in
+    /// each other's time.
+    pub source_cpus: Option<CpuList>,
+    /// CPUs that each receiver may use.
+    pub receiver_cpus: Option<CpuList>,
     /// A guest that runs; without it, it is stopped.
     pub guest: Option<Guest>,
     /// Who receives, in this order.

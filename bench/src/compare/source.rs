@@ -73,9 +73,9 @@ impl<'a> Source<'a> {
         let monitor = format!("unix:{},server=on,wait=off", socket.display());
         arguments.extend(["-qmp".to_owned(), monitor]);
         let log = comparison.scratch.join("source.log");
-        let mut process = Process::start(program, arguments, log)?;
-        let mut qmp = Qmp::connect(&socket, &mut process)?;
         let scenario = &comparison.scenario;
+        let mut process = Process::start(program, arguments, scenario.source_cpus.as_ref(), log)?;
+        let mut qmp = Qmp::connect(&socket, &mut process)?;
         set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
         add_credentials(&mut qmp, prepared, "client")?;
         let mut parameters = scenario.parameters(contender.channels);
@@ -95,7 +95,8 @@ impl<'a> Source<'a> {
             Self::Landfall { comparison, arguments, process } => {
                 let log = comparison.scratch.join("source.log");
                 arguments.push(uri.to_owned());
-                *process = Some(Process::start(&comparison.landfall, &*arguments, log)?);
+                let cpus = comparison.scenario.source_cpus.as_ref();
+                *process = Some(Process::start(&comparison.landfall, &*arguments, cpus, log)?);
                 Ok(())
             }
             Self::None => Err("there is no source".to_owned()),

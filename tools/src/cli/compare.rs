@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use landfall_bench::compare::Scenario;
+use landfall_receiver::cpu_list::CpuList;
 
 use crate::sizes;
 
@@ -29,6 +30,13 @@ pub(crate) struct CompareArguments {
     /// landfall's readers in place of the scenario's
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) readers: Option<u8>,
+    /// CPUs that the source, its threads and its children may use, as 0-3,8, in place of the
+    /// scenario's; without either all
+    #[arg(long, value_name = "LIST")]
+    pub(crate) source_cpus: Option<CpuList>,
+    /// CPUs that every receiver may use, QEMU, landfall and the ceilings alike
+    #[arg(long, value_name = "LIST")]
+    pub(crate) receiver_cpus: Option<CpuList>,
     /// The QEMU at both ends; without it the synthetic source, and no QEMU as destination
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) qemu: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use landfall_bench::compare::{
     Comparison, Outcome, Ratio, Run, Scenario, Series, held, held_slopes, host_facts, now_s, slopes,
 };
+use landfall_receiver::cpu_list::CpuList;
 use serde_json::{Value, json};
 
 /// The whole file.
@@ -78,6 +79,8 @@ fn of_scenario(scenario: &Scenario) -> Value {
         "tls": scenario.tls,
         "capabilities": scenario.capabilities,
         "parameters": scenario.parameters,
+        "source-cpus": scenario.source_cpus.as_ref().map(CpuList::to_string),
+        "receiver-cpus": scenario.receiver_cpus.as_ref().map(CpuList::to_string),
         "guest": scenario.guest.map(|guest| {
             json!({ "dirties-mib": guest.dirties_mib, "rounds": guest.rounds })
         }),

@@ -29,6 +29,11 @@ fn heading(comparison: &Comparison, outcome: &Outcome) -> String {
     };
     let mut heading =
         format!("{}: {}; {pairs} runs each, source: {source}", scenario.name, scenario.about);
+    for (side, cpus) in [("source", &scenario.source_cpus), ("receiver", &scenario.receiver_cpus)] {
+        if let Some(cpus) = cpus {
+            heading.push_str(&format!("; {side} on CPU {cpus}"));
+        }
+    }
     for (receiver, suite) in &outcome.cipher_suites {
         heading.push_str(&format!("; TLS into {receiver}: {suite}"));
     }

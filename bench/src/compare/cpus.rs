@@ -1,0 +1,118 @@
+//! The CPUs that one side of a comparison may use.
+
+use std::{
+    fs, io, panic,
+    process::{Child, Command},
+    thread,
+};
+
+use landfall_receiver::cpu_list::CpuList;
+use nix::{
+    errno::Errno,
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+/// Starts `command` so that it, its threads and its children run on `cpus` only; anywhere
+/// without any.
+///
+/// A process begins with the CPUs of the thread that starts it (sched_setaffinity(2)). So a
+/// thread that has only these starts it, and nothing of it ever runs elsewhere.
+pub(super) fn spawn_on(command: &mut Command, cpus: Option<&CpuList>) -> io::Result<Child> {
+    let Some(cpus) = cpus else { return command.spawn() };
+    on(cpus.cpus(), || command.spawn())?
+}
+
+/// An error that names the first of `cpus` that a process cannot be kept on.
+pub(super) fn check(cpus: Option<&CpuList>) -> Result<(), String> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    // One by one: of several the kernel takes those that are there, and says nothing of the others.
+    for &cpu in cpus.cpus() {
+        on(&[cpu], || ()).map_err(|error| match error {
+            Errno::EINVAL => format!("CPU {cpu} is not there, or not for this process"),
+            error => format!("CPU {cpu}: {error}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// An error if a thread of process `id`, those of the kernel that work for it included, may
+/// run on others than `cpus`.
+pub(super) fn look(id: u32, cpus: Option<&CpuList>) -> Result<(), String> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    let failed = |error: io::Error| format!("threads of process {id}: {error}");
+    for thread in fs::read_dir(format!("/proc/{id}/task")).map_err(failed)? {
+        // One that has ended meanwhile says nothing.
+        let path = thread.map_err(failed)?.path().join("status");
+        let Ok(status) = fs::read_to_string(path) else { continue };
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let (name, allowed) = (line("Name:").unwrap_or(""), line("Cpus_allowed_list:"));
+        let allowed = allowed.ok_or("no Cpus_allowed_list in /proc/PID/task/TID/status")?.trim();
+        let list: CpuList = allowed.parse()?;
+        if !list.cpus().iter().all(|cpu| cpus.cpus().contains(cpu)) {
+            return Err(format!("thread {} may run on CPU {allowed}, not {cpus}", name.trim()));
+        }
+    }
+    Ok(())
+}
+
+/// What `work` gives on a thread that has only `cpus`.
+fn on<T: Send>(cpus: &[usize], work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu)?;
+    }
+    let confined = || sched_setaffinity(Pid::from_raw(0), &set).map(|()| work());
+    let joined = thread::scope(|scope| scope.spawn(confined).join());
+    joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use landfall_receiver::receiver::allowed_cpus;
+
+    use super::*;
+
+    /// All that this process may use.
+    fn all() -> CpuList {
+        let all: Vec<String> = allowed_cpus().iter().map(usize::to_string).collect();
+        all.join(",").parse().expect("a list")
+    }
+
+    #[test]
+    fn a_process_and_its_children_have_the_cpus_and_whoever_starts_it_keeps_its_own() {
+        let before = all();
+        for &cpu in before.cpus() {
+            let one: CpuList = cpu.to_string().parse().expect("a list");
+            let mut command = Command::new("sh");
+            command.args(["-c", "grep Cpus_allowed_list: /proc/self/status | cat; read line"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = spawn_on(&mut command, Some(&one)).expect("started");
+            assert_eq!(look(child.id(), Some(&one)), Ok(()));
+            if let Some(other) = before.cpus().iter().find(|&&other| other != cpu) {
+                let other = other.to_string().parse().expect("a list");
+                let error = look(child.id(), Some(&other)).expect_err("it is kept elsewhere");
+                assert_eq!(error, format!("thread sh may run on CPU {cpu}, not {other}"));
+            }
+            drop(child.stdin.take());
+            let output = child.wait_with_output().expect("ended");
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(told.trim(), format!("Cpus_allowed_list:\t{cpu}"));
+        }
+        assert_eq!(all(), before);
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_named_also_beside_one_that_is() {
+        let there = all();
+        assert_eq!(check(Some(&there)), Ok(()));
+        let list: CpuList = format!("{there},1023").parse().expect("a list");
+        // A host with 1024 CPUs has that one.
+        if !there.cpus().contains(&1023) {
+            let error = check(Some(&list)).expect_err("it is not there");
+            assert_eq!(error, "CPU 1023 is not there, or not for this process");
+        }
+    }
+}
