@@ -17,6 +17,7 @@ pub struct Arrivals<C> {
     main: Option<C>,
     main_came: bool,
     inits: Vec<(Init, C)>,
+    awaited: usize,
     decided: Option<Decided>,
     last_ns: u64,
 }
@@ -42,7 +43,15 @@ pub enum Verdict {
 impl<C> Arrivals<C> {
     /// Nothing has come. Only channels with `uuid` are ours, if it is given.
     pub fn new(uuid: Option<Uuid>) -> Self {
-        Self { uuid, main: None, main_came: false, inits: Vec::new(), decided: None, last_ns: 0 }
+        Self {
+            uuid,
+            main: None,
+            main_came: false,
+            inits: Vec::new(),
+            awaited: 0,
+            decided: None,
+            last_ns: 0,
+        }
     }
 
     /// A main stream has come.
@@ -100,6 +109,16 @@ impl<C> Arrivals<C> {
     /// Channels that wait for their run.
     pub fn waiting(&self) -> impl Iterator<Item = &C> {
         self.inits.iter().map(|(_, connection)| connection)
+    }
+
+    /// Whoever decides needs to look only when `count` channels are here.
+    pub fn await_channels(&mut self, count: usize) {
+        self.awaited = count;
+    }
+
+    /// True if as many channels wait for their run as are awaited, strangers' too.
+    pub fn may_be_all(&self) -> bool {
+        self.inits.len() >= self.awaited
     }
 
     /// When the last connection of the run came.
@@ -253,6 +272,17 @@ mod tests {
         let (ours, strays) = arrivals.decide(3).unwrap().unwrap();
         assert_eq!(ours, [(7, 0), (7, 1), (7, 2)]);
         assert_eq!(strays, [(9, 0)]);
+    }
+
+    #[test]
+    fn channels_may_be_all_when_so_many_as_are_awaited_are_here() {
+        let mut arrivals = arrivals(&[(7, 2)]);
+        assert!(arrivals.may_be_all(), "nobody said how many");
+        arrivals.await_channels(3);
+        for (id, is_enough) in [(0, false), (1, true)] {
+            arrivals.add_channel(init(7, id), (7, id), 0);
+            assert_eq!(arrivals.may_be_all(), is_enough);
+        }
     }
 
     #[test]

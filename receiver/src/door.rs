@@ -192,25 +192,30 @@ impl Door {
                     let peer = newcomer.peer.clone();
                     let connection = newcomer.into_connection(0);
                     let verdict = self.run.arrivals().add_main(connection, now);
-                    self.judge(&peer, verdict);
+                    self.judge(&peer, verdict, true);
                 }
                 Look::Channel(init) => {
                     tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
                     let peer = newcomer.peer.clone();
                     let connection = newcomer.into_connection(INIT_BYTES);
-                    let verdict = self.run.arrivals().add_channel(init, connection, now);
-                    self.judge(&peer, verdict);
+                    let mut arrivals = self.run.arrivals();
+                    let verdict = arrivals.add_channel(init, connection, now);
+                    let may_be_all = arrivals.may_be_all();
+                    drop(arrivals);
+                    self.judge(&peer, verdict, may_be_all);
                 }
             }
         }
         self.newcomers = kept;
     }
 
-    fn judge(&self, peer: &str, verdict: Verdict) {
+    fn judge(&self, peer: &str, verdict: Verdict, concerns_main: bool) {
         match verdict {
             Verdict::Ours => {
                 self.run.door_busy_ns.store(now_ns(), Relaxed);
-                self.run.wake_main();
+                if concerns_main {
+                    self.run.wake_main();
+                }
             }
             Verdict::Stray(why) => self.run.stray(peer, &why),
             Verdict::Fatal(error) => self.run.fail(error),

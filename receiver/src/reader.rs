@@ -108,9 +108,14 @@ impl Reader {
 
     /// Gives an order.
     pub fn order(&self, order: Order) {
+        self.queue(order);
+        self.wake.wake();
+    }
+
+    /// Gives an order that is carried out when somebody wakes the reader.
+    pub fn queue(&self, order: Order) {
         // A reader that has gone has failed the run already.
         let _ = self.orders.send(order);
-        self.wake.wake();
     }
 
     /// Stops the reader and waits until the kernel has let go of all memory.

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 /// How far main and each channel have come. Counts of sync points, from 0.
@@ -18,6 +18,8 @@ use std::sync::atomic::{
 pub struct SyncPoints {
     passed: AtomicU64,
     awaited: AtomicU64,
+    /// SYNCs of all channels together.
+    arrived: AtomicU64,
     reached: Box<[Reached]>,
 }
 
@@ -32,6 +34,7 @@ impl SyncPoints {
         Self {
             passed: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
             reached: (0..channels).map(|_| Reached::default()).collect(),
         }
     }
@@ -44,9 +47,14 @@ impl SyncPoints {
     /// Channel `channel` has applied everything before its SYNC number
     /// `sync_point` (from 1). Its pages are visible to whoever sees this
     /// number (release).
-    pub fn reach(&self, channel: usize, sync_point: u64) {
+    ///
+    /// True for the last channel that comes there: only then main needs to look. It sees all
+    /// of them then.
+    pub fn reach(&self, channel: usize, sync_point: u64) -> bool {
         let before = self.reached[channel].0.swap(sync_point, Release);
         assert!(before + 1 == sync_point, "channel {channel}: SYNC {sync_point} after {before}");
+        // Nobody is beyond a sync point that somebody has not come to.
+        self.arrived.fetch_add(1, AcqRel) + 1 == sync_point * self.channels() as u64
     }
 
     /// How many SYNCs `channel` has reached.
@@ -101,6 +109,16 @@ mod tests {
         sync.pass(1);
         assert_eq!(sync.passed(), 1);
         assert_eq!(sync.missing(2), Some(0));
+    }
+
+    #[test]
+    fn the_last_channel_at_each_sync_point_knows_that_it_is() {
+        let sync = SyncPoints::new(3);
+        for (sync_point, order) in [(1, [2, 0, 1]), (2, [1, 2, 0]), (3, [0, 1, 2])] {
+            let last = order.map(|channel| sync.reach(channel, sync_point));
+            assert_eq!(last, [false, false, true], "sync point {sync_point}");
+            sync.pass(sync_point);
+        }
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub(super) fn configured(
 ) -> Result<Vec<Connection>, RunError> {
     let since_ns = now_ns();
     let mut hung_up_ns = None;
+    run.arrivals().await_channels(usize::from(count));
     loop {
         let decided = run.arrivals().decide(usize::from(count))?;
         if let Some(ours) = ours(run, decided) {
@@ -232,8 +233,10 @@ pub(super) fn attach(
         let id8 = u8::try_from(id).expect("at most 255 channels");
         let Connection { fd: socket, tls, first, .. } = connection;
         let attach = Attach { id: ChannelId(id8), socket, page, discard, tls, first };
-        readers[id % readers.len()].order(Order::Attach(attach));
+        readers[id % readers.len()].queue(Order::Attach(attach));
     }
+    // Once for all: a reader on this CPU would run, and sleep again, for each.
+    run.wake_readers();
 }
 
 /// True while device state may still come on channels, where some has come or is

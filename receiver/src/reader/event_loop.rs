@@ -184,8 +184,10 @@ impl<'run> Loop<'run> {
             }
             Want::SyncPoint(sync_point) => {
                 let id = channel.id();
-                self.run.sync().expect("sync points are known").reach(id.index(), sync_point);
-                self.run.wake_main();
+                let sync = self.run.sync().expect("sync points are known");
+                if sync.reach(id.index(), sync_point) {
+                    self.run.wake_main();
+                }
                 return Ok(());
             }
             Want::Pages { missing, then_header } => (missing, then_header, true),

@@ -97,8 +97,9 @@ impl Loop<'_> {
             Fed::Held => {
                 let Want::SyncPoint(sync_point) = channel.want() else { unreachable!("held") };
                 let id = channel.id();
-                run.sync().expect("sync points are known").reach(id.index(), sync_point);
-                run.wake_main();
+                if run.sync().expect("sync points are known").reach(id.index(), sync_point) {
+                    run.wake_main();
+                }
             }
             Fed::Closed => {
                 feed.end(channel, counters.wire_bytes.get())?;
