@@ -34,6 +34,7 @@ pub fn facts() -> Value {
         "transparent-hugepages-defrag": huge("defrag"),
         "transparent-hugepages-shmem": huge("shmem_enabled"),
         "numa-balancing": sysctl("kernel/numa_balancing"),
+        "net.ipv4.tcp_congestion_control": sysctl("net/ipv4/tcp_congestion_control"),
         "net.ipv4.tcp_rmem": sysctl("net/ipv4/tcp_rmem"),
         "net.ipv4.tcp_wmem": sysctl("net/ipv4/tcp_wmem"),
         "load-average": text("/proc/loadavg"),
