@@ -201,7 +201,7 @@ fn getfd_named(qmp: &mut Qmp, descriptor: &OwnedFd) -> Result<(), String> {
 }
 
 /// Lets the programs started from now on have `descriptor`, by its number.
-fn inherited(descriptor: &OwnedFd) -> Result<BorrowedFd<'_>, String> {
+pub(crate) fn inherited(descriptor: &OwnedFd) -> Result<BorrowedFd<'_>, String> {
     fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|error| error.to_string())?;
     Ok(descriptor.as_fd())
 }

@@ -6,33 +6,36 @@ use landfall_bench::Plan;
 use landfall_bench::script::Stream;
 use landfall_bench::send::{Cut, Fault};
 
+use super::Run;
 use super::chance::Must;
+use super::way::Way;
 use crate::random::Random;
 
-/// A fault, and what must come of it. `is_long`: also such as end by a timeout.
+/// A fault, and what must come of it. In a long soak also such as end by a timeout.
 /// Where the channel count is derived, what a channel does not say cannot be
-/// missed: then faults are the whole source's.
+/// missed: then faults are the whole source's. What is no connection can only end.
 pub(super) fn by_chance(
     plan: &Plan,
-    is_derived: bool,
-    is_long: bool,
+    way: Way,
+    run: &Run<'_>,
     random: &mut Random,
 ) -> (Fault, Must) {
     let channels = usize::from(plan.config().channels);
     let sent = plan.sent();
     let channel =
-        if channels == 0 || is_derived { None } else { Some(random.below(channels) as u8) };
+        if channels == 0 || run.is_derived { None } else { Some(random.below(channels) as u8) };
     let how = random.pick(&[Cut::Close, Cut::Reset]);
     let Some(channel) = channel else {
-        if random.one_in(2) {
-            return (Fault::Kill { after_bytes: part(sent.bytes(), random) }, Must::Fail);
+        if !way.is_connection() || random.one_in(2) {
+            let must = if channels == 0 { main_must(plan) } else { Must::Fail };
+            return (Fault::Kill { after_bytes: part(sent.bytes(), random) }, must);
         }
         let after_bytes = part(sent.main_bytes, random);
         return (Fault::Cut { stream: Stream::Main, after_bytes, how }, main_must(plan));
     };
     let channel_bytes = sent.channel_bytes[usize::from(channel)];
     let stream = Stream::Channel(channel);
-    if is_long && random.one_in(12) {
+    if run.is_long && random.one_in(12) {
         return (endless(channel, channel_bytes, channels, random), Must::Fail);
     }
     match random.below(6) {
@@ -73,7 +76,7 @@ fn endless(channel: u8, channel_bytes: u64, channels: usize, random: &mut Random
     }
 }
 
-/// A forged end of the stream may stand where main is cut.
+/// A forged end of the stream may stand where main ends.
 fn main_must(plan: &Plan) -> Must {
     if plan.config().devices.forged_tails > 0 { Must::Either } else { Must::Fail }
 }

@@ -10,12 +10,15 @@
 //! - `LANDFALL_SEED=N`: all that chance decides, as a failure prints it;
 //! - `LANDFALL_SOAK_FROM=N`: begins with the run of this number.
 
+mod arrival;
 mod chance;
 mod faults;
+mod guest;
 mod real;
 mod receiver;
 mod synthetic;
 mod vitals;
+mod way;
 
 use std::env;
 use std::fs;

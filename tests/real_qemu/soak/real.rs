@@ -9,7 +9,7 @@ use landfall_bench::writing_guest::WALKS_AT;
 use serde_json::Value;
 
 use super::chance::{Ended, Must};
-use super::receiver::{Listening, Receiver};
+use super::receiver::{Receiver, Settings};
 use super::{Done, Run, ram_file};
 use crate::case::{self, Case, Extra, Guest, Tls};
 use crate::destination::Received;
@@ -38,17 +38,15 @@ pub(super) fn run(
     let with_case = |error: String| format!("{text}{dies}: {error}");
     let mut source = Source::start(&case, run.programs.qemu(&case)?, run.scratch, memory_seed)
         .map_err(with_case)?;
-    let uri = receiver
-        .listen(&Listening {
-            transport: case.transport,
-            channels: (!run.is_derived).then_some(case.channels),
-            switchover_ack: case.extra == Extra::SwitchoverAck,
-        })
-        .map_err(with_case)?;
+    let settings = Settings {
+        channels: (!run.is_derived).then_some(case.channels),
+        switchover_ack: case.extra == Extra::SwitchoverAck,
+    };
+    let uri = receiver.listen(case.transport, settings).map_err(with_case)?;
     let (end, memory, verdict) = match dies_ms {
         None => {
             let state = source.migrate(&uri).map_err(with_case)?;
-            let end = receiver.ended(&uri).map_err(with_case)?;
+            let end = receiver.ended(Some(&uri)).map_err(with_case)?;
             Must::Complete.judge(&end.report).map_err(with_case)?;
             let received = Received {
                 report: end.report.clone(),
@@ -62,7 +60,7 @@ pub(super) fn run(
             source.begin(&uri).map_err(with_case)?;
             thread::sleep(Duration::from_millis(ms as u64));
             let memory = source.kill();
-            let end = receiver.ended(&uri).map_err(with_case)?;
+            let end = receiver.ended(Some(&uri)).map_err(with_case)?;
             if !Must::Either.judge(&end.report).map_err(with_case)? {
                 let line = format!("{:<9} {text}{dies}", Ended::Killed);
                 return Ok(Done { ended: Ended::Killed, line, report: end.report });

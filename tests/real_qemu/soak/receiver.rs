@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -26,10 +27,9 @@ pub(super) struct Receiver {
     last_status: String,
 }
 
-/// What one run is listened for with.
+/// What one run is received with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Listening {
-    pub(super) transport: Transport,
+pub(super) struct Settings {
     /// Multifd channels; `None` derives them, as long as multifd was never named.
     pub(super) channels: Option<u8>,
     pub(super) switchover_ack: bool,
@@ -66,10 +66,38 @@ impl Receiver {
     }
 
     /// Listens for a run; returns where.
-    pub(super) fn listen(&mut self, listening: &Listening) -> Result<String, String> {
-        let ack = listening.switchover_ack;
+    pub(super) fn listen(
+        &mut self,
+        transport: Transport,
+        settings: Settings,
+    ) -> Result<String, String> {
+        let address = match transport {
+            Transport::Tcp => Address::AnyTcp,
+            Transport::Unix => Address::Unix(self.socket.clone()),
+        };
+        self.take(&address.uri(), settings)?;
+        let uri = address.told_uri(&self.qmp.command("query-migrate", json!({}))?)?;
+        if !is_listening(&uri)? {
+            return Err(format!("nobody listens at {uri}"));
+        }
+        Ok(uri)
+    }
+
+    /// Takes a run from a descriptor that is handed over.
+    pub(super) fn take_descriptor(
+        &mut self,
+        reads: &OwnedFd,
+        settings: Settings,
+    ) -> Result<(), String> {
+        self.qmp.command_with("getfd", json!({ "fdname": "mig" }), &[reads.as_fd()])?;
+        self.take("fd:mig", settings)
+    }
+
+    /// Takes a run from `uri`.
+    pub(super) fn take(&mut self, uri: &str, settings: Settings) -> Result<(), String> {
+        let ack = settings.switchover_ack;
         let mut capabilities = vec![("return-path", ack), ("switchover-ack", ack)];
-        if let Some(channels) = listening.channels {
+        if let Some(channels) = settings.channels {
             capabilities.push(("multifd", channels > 0));
             if channels > 0 {
                 let parameters = json!({ "multifd-channels": channels });
@@ -82,23 +110,15 @@ impl Receiver {
             .collect();
         let capabilities = json!({ "capabilities": capabilities });
         self.qmp.command("migrate-set-capabilities", capabilities)?;
-        let address = match listening.transport {
-            Transport::Tcp => Address::AnyTcp,
-            Transport::Unix => Address::Unix(self.socket.clone()),
-        };
-        self.qmp.command("migrate-incoming", json!({ "uri": address.uri() }))?;
+        self.qmp.command("migrate-incoming", json!({ "uri": uri }))?;
         self.runs += 1;
-        let uri = address.told_uri(&self.qmp.command("query-migrate", json!({}))?)?;
-        if !is_listening(&uri)? {
-            return Err(format!("nobody listens at {uri}"));
-        }
-        Ok(uri)
+        Ok(())
     }
 
     /// The end of the run whose source has come to its own end, once all of it
     /// is in the run directory. A source that died before it said anything has
-    /// left the receiver listening: then another comes and dies.
-    pub(super) fn ended(&mut self, uri: &str) -> Result<RunEnd, String> {
+    /// left the receiver listening at `uri`: then another comes and dies.
+    pub(super) fn ended(&mut self, uri: Option<&str>) -> Result<RunEnd, String> {
         let start = Instant::now();
         let mut is_roused = false;
         let report = wait_until("end of the run", END_LIMIT, || {
@@ -109,7 +129,10 @@ impl Receiver {
                 return Ok(Some(report));
             }
             let waits = start.elapsed() > ROUSED_AFTER && !is_roused;
-            if waits && self.qmp.command("query-migrate", json!({}))?["status"] == "setup" {
+            if waits
+                && let Some(uri) = uri
+                && self.qmp.command("query-migrate", json!({}))?["status"] == "setup"
+            {
                 die_as_a_source(uri)?;
                 is_roused = true;
             }
