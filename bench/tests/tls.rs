@@ -10,15 +10,17 @@ mod masks;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use landfall_bench::encode::compressed::Compression;
 use landfall_bench::script::Stream;
 use landfall_bench::send::{
-    ClientTls, Cut, End, Fault, Outcome, Progress, SendOptions, Target, TlsVersion, send,
+    ClientTls, Cut, End, Fault, NO_ANSWER, Outcome, Progress, SendOptions, Target, TlsVersion, send,
 };
 use landfall_bench::{Plan, SourceConfig, Version};
 use landfall_pagepool::{Hugepages, MemoryConfig};
@@ -38,15 +40,28 @@ use host::{failed, is_whole, plan, receiver};
 
 /// A run under TLS that waits for its source, and where.
 fn listen(receiver: &Receiver, dir: &Path, channels: Option<u8>) -> (Arc<Migration>, u16) {
+    let migration = start(receiver, dir, channels, "tcp:127.0.0.1:0", None);
+    let port = migration.socket_address[0]["port"].as_str().expect("a port");
+    let port = port.parse().expect("a number");
+    (migration, port)
+}
+
+/// A run under TLS from `uri`, or from a descriptor that is handed over.
+fn start(
+    receiver: &Receiver,
+    dir: &Path,
+    channels: Option<u8>,
+    uri: &str,
+    handed_over: Option<OwnedFd>,
+) -> Arc<Migration> {
     let credentials = X509Credentials::load(&X509Options::new(dir)).expect("credentials");
     let authz = Authz::Simple { identity: CLIENT_NAME.into() };
     let tls = Some(TlsServer::new(&credentials, Some(authz)));
     let incoming = Incoming { channels, tls, ..Incoming::default() };
-    let address = Address::parse("tcp:127.0.0.1:0").expect("an address");
-    let migration = receiver.start(&[address], incoming, &mut |_| None).expect("it listens");
-    let port = migration.socket_address[0]["port"].as_str().expect("a port");
-    let port = port.parse().expect("a number");
-    (migration, port)
+    let address = Address::parse(uri).expect("an address");
+    let handed_over = Mutex::new(handed_over);
+    let mut take = |_: &str| handed_over.lock().expect("nobody panics here").take();
+    receiver.start(&[address], incoming, &mut take).expect("it can begin")
 }
 
 /// Sends `plan` with the certificates in `dir`.
@@ -58,10 +73,20 @@ fn run(
     faults: Vec<Fault>,
 ) -> Outcome {
     let target = Target::Tcp { host: "127.0.0.1".to_owned(), port };
+    send_to(&target, plan, dir, version, faults)
+}
+
+fn send_to(
+    target: &Target,
+    plan: &Plan,
+    dir: &Path,
+    version: Option<TlsVersion>,
+    faults: Vec<Fault>,
+) -> Outcome {
     let tls = Some(ClientTls::load(dir, "127.0.0.1", version).expect("credentials"));
     let reply_timeout = Some(Duration::from_secs(60));
     let options = SendOptions { reply_timeout, faults, tls, ..Default::default() };
-    send(plan, &target, &options, &Progress::new())
+    send(plan, target, &options, &Progress::new())
 }
 
 #[test]
@@ -156,6 +181,65 @@ fn who_must_not_come_in_stays_outside_and_the_source_is_served() {
     let outcome = run(&plan, port, &at("server"), None, vec![]);
     is_whole(&plan, &migration, &outcome, "beside who is silent");
     drop((half, silent));
+}
+
+#[test]
+fn a_socket_that_was_handed_over_is_under_tls_and_nobody_is_waited_for_after_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    Authority::new("ours").write_all(&at("ours"));
+    Authority::new("others").write_all(&at("others"));
+    let receiver = receiver(Duration::from_secs(20));
+    let plan = plan(8, 0, |_| {});
+    let sockets = || UnixStream::pair().expect("a pair");
+    for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        let (reads, writes) = sockets();
+        let migration = start(&receiver, &at("ours"), Some(0), "fd:mig", Some(reads.into()));
+        let target = Target::stream(writes.into());
+        let outcome = send_to(&target, &plan, &at("ours"), Some(version), vec![]);
+        is_whole(&plan, &migration, &outcome, &format!("{version:?}"));
+        let agreed = migration.run.tls().expect("it is under TLS").client.clone();
+        assert_eq!(agreed.as_deref(), Some(CLIENT_NAME));
+    }
+    let says = |migration: Arc<Migration>, label: &str| {
+        assert!(migration.wait_for(Duration::from_secs(10)), "{label} is waited for");
+        migration.wait().error.clone().expect(label).text
+    };
+    let (reads, writes) = sockets();
+    let migration = start(&receiver, &at("ours"), Some(0), "fd:mig", Some(reads.into()));
+    let _ = send_to(&Target::stream(writes.into()), &plan, &at("others"), None, vec![]);
+    let text = says(migration, "another's source");
+    assert!(text.contains(" is no migration: TLS handshake: "), "{text}");
+
+    let (reads, mut writes) = sockets();
+    let migration = start(&receiver, &at("ours"), Some(0), "fd:mig", Some(reads.into()));
+    writes.write_all(b"QEVM\0\0\0\x03").expect("it is taken");
+    let text = says(migration, "a source in the clear");
+    assert!(text.contains("this run is under TLS, set tls-creds on the source"), "{text}");
+}
+
+#[test]
+fn what_is_no_socket_cannot_be_under_tls_and_is_refused_on_both_sides() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").write_all(dir.path());
+    let path = dir.path().join("saved");
+    std::fs::write(&path, b"QEVM\0\0\0\x03").expect("written");
+    let receiver = receiver(Duration::from_secs(20));
+    let (pipe, writes) = std::io::pipe().expect("a pipe");
+    let uris = [format!("file:{}", path.display()), "exec:sleep 1000".into(), "fd:mig".into()];
+    for (uri, handed_over) in uris.into_iter().zip([None, None, Some(pipe.into())]) {
+        let migration = start(&receiver, dir.path(), Some(0), &uri, handed_over);
+        assert!(migration.wait_for(Duration::from_secs(10)), "{uri} is waited for");
+        let error = migration.wait().error.clone().expect("it fails");
+        let found = "is no socket, and TLS needs answers: unset tls-creds on both sides";
+        assert!(error.text.starts_with(&uri[..5]) && error.text.ends_with(found), "{error}");
+        assert_eq!(error.family, Family::Unsupported);
+    }
+    let plan = plan(1, 0, |config| config.return_path = false);
+    match send_to(&Target::stream(writes.into()), &plan, dir.path(), None, vec![]).end {
+        End::ConnectionLost { error, .. } => assert_eq!(error, NO_ANSWER),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

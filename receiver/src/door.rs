@@ -19,7 +19,7 @@ use crate::arrivals::Verdict;
 use crate::clock::{NS_PER_MS, NS_PER_S, nanos, now_ns};
 use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
-use crate::listen::{Accepted, ListenError, Listeners, Peer};
+use crate::listen::{Accepted, ListenError, Listeners, Peer, is_socket};
 use crate::run::Run;
 use crate::tls::{TlsServer, TlsStream};
 use crate::watchdog::Watchdog;
@@ -139,6 +139,12 @@ impl Door {
             if self.newcomers.len() >= NEWCOMERS_MAX {
                 let oldest = self.newcomers.remove(0);
                 self.run.stray(&oldest.peer, "is silent while others wait");
+            }
+            if self.tls.is_some() && !is_socket(&fd) {
+                let text = format!(
+                    "{name} is no socket, and TLS needs answers: unset tls-creds on both sides"
+                );
+                return Err(RunError::new(Family::Unsupported, text));
             }
             match Newcomer::new(fd, name, now, self.tls.as_ref()) {
                 Ok(newcomer) => self.newcomers.push(newcomer),

@@ -13,12 +13,14 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 
-use crate::case::{Case, Guest};
+use crate::case::{Case, Guest, Tls};
+use crate::certificates::CLIENT_NAME;
+use crate::credentials;
 use crate::destination::{Received, completed};
 use crate::forms::{case, each, source};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
-use crate::run::{Programs, verify};
+use crate::run::{self, Programs, verify};
 use crate::source::Source;
 
 #[test]
@@ -50,6 +52,68 @@ fn a_socket_a_pipe_and_a_file_handed_over_carry_a_migration() {
                 .map_err(|error| format!("{kind:?}, getfd {getfd}: {error}"))
         });
     }
+}
+
+#[test]
+fn a_socket_handed_over_carries_a_migration_under_tls() {
+    for (tls, getfd) in [(Tls::Default, true), (Tls::Only1_2, false)] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let case = Case { tls, return_path: true, ..case(sender, Guest::Paused) };
+            let scratch = run::scratch()?;
+            let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 1)?;
+            let (writes, reads) = Kind::Socket.ends(scratch.path()).map_err(text)?;
+            let receiving = under_tls(programs, scratch.path(), &reads, getfd)?;
+            drop(reads);
+            let state = save(&mut source, &writes)?;
+            drop(writes);
+            let received = receiving.finish()?;
+            verify(&case, &mut source, &state, &received)
+                .map(drop)
+                .map_err(|error| format!("{tls:?}, getfd {getfd}: {error}"))
+        });
+    }
+}
+
+#[test]
+fn under_tls_what_cannot_be_answered_fails_on_both_sides() {
+    for kind in [Kind::Pipe, Kind::File] {
+        each(&["7.2", "10.0"], |programs, sender| {
+            let case = Case { tls: Tls::Default, ..case(sender, Guest::Paused) };
+            let scratch = run::scratch()?;
+            let mut source = Source::start(&case, programs.qemu(&case)?, scratch.path(), 1)?;
+            let (writes, reads) = kind.ends(scratch.path()).map_err(text)?;
+            getfd_named(source.qmp(), &writes)?;
+            source.begin("fd:mig")?;
+            source.wait_for("failed")?;
+            let receiving = under_tls(programs, scratch.path(), &reads, true)?;
+            let told = receiving.failed()?;
+            if told == "fd:mig is no socket, and TLS needs answers: unset tls-creds on both sides" {
+                Ok(())
+            } else {
+                Err(format!("{kind:?}: {told}"))
+            }
+        });
+    }
+}
+
+/// Receives from `reads` under TLS, given over the monitor or inherited.
+fn under_tls(
+    programs: &Programs,
+    scratch: &Path,
+    reads: &OwnedFd,
+    getfd: bool,
+) -> Result<Receiving, String> {
+    if getfd {
+        let mut receiving = Receiving::by_qmp(programs, scratch)?;
+        credentials::add(receiving.qmp(), "server", None)?;
+        getfd_named(receiving.qmp(), reads)?;
+        receiving.qmp().command("migrate-incoming", json!({ "uri": "fd:mig" }))?;
+        return Ok(receiving);
+    }
+    let uri = format!("fd:{}", inherited(reads)?.as_raw_fd());
+    let directory = credentials::directory().display().to_string();
+    let options = ["--tls-creds", &directory, "--tls-authz", CLIENT_NAME];
+    Receiving::start(programs, &uri, scratch, &options)
 }
 
 #[test]
@@ -244,6 +308,15 @@ impl Receiving {
     /// Its monitor.
     pub(crate) fn qmp(&mut self) -> &mut Qmp {
         self.qmp.as_mut().expect("it was started with a monitor")
+    }
+
+    /// Waits until a run on a monitor has failed; why.
+    fn failed(mut self) -> Result<String, String> {
+        wait_until("failed destination", END_LIMIT, || {
+            let answer = self.qmp().command("query-migrate", json!({}))?;
+            let why = answer["error-desc"].as_str().map(str::to_owned);
+            Ok(why.filter(|_| answer["status"] == "failed"))
+        })
     }
 
     /// Waits for the end of the run and of the program.

@@ -27,4 +27,5 @@ pub use self::error::ListenError;
 pub use self::fdsets::{FdSets, SetFd};
 pub use self::inet::{InetAddress, KeepAlive};
 pub use self::listeners::{Accepted, Listeners};
+pub(crate) use self::passed::is_socket;
 pub use self::peer::Peer;

@@ -73,7 +73,7 @@ fn set_blocking(descriptor: &OwnedFd, blocking: bool) -> Result<(), Errno> {
 }
 
 /// Whether a descriptor is a socket.
-pub(super) fn is_socket(descriptor: &OwnedFd) -> bool {
+pub(crate) fn is_socket(descriptor: &OwnedFd) -> bool {
     debug_assert!(descriptor.as_raw_fd() >= 0);
     getsockopt(descriptor, sockopt::SockType).is_ok()
 }
