@@ -92,12 +92,7 @@ impl MainPages {
     /// Takes a page whose parts are all in place.
     pub fn take_whole(&mut self, placing: &Placing<'_>, block: usize, offset: u64) {
         self.make_room(placing, block);
-        let page = offset >> self.page_shift;
-        if self.keep {
-            self.zero_sent_full += u64::from(placing.ram[block].is_zero(page));
-        }
-        self.block = block;
-        self.pages.push(page);
+        self.note_full(placing, block, offset >> self.page_shift);
     }
 
     /// The page has been lent if it is not zero, and there is room to note it.
@@ -112,11 +107,13 @@ impl MainPages {
         let page = offset >> self.page_shift;
         let memory = &placing.ram[block];
         match content {
-            PageContent::Full(bytes) if self.keep => {
-                write(placing, block, offset, bytes);
-                self.zero_sent_full += u64::from(memory.is_zero(page));
+            PageContent::Full(bytes) => {
+                if self.keep {
+                    write(placing, block, offset, bytes);
+                }
+                self.note_full(placing, block, page);
+                return Ok(());
             }
-            PageContent::Full(_) => {}
             PageContent::Zero => {
                 let outcome = memory.announce_zero(page);
                 self.zero_written += u64::from(outcome == ZeroOutcome::Cleared);
@@ -127,9 +124,23 @@ impl MainPages {
                 placing.main.xbzrle.add(1);
             }
         }
+        self.note(block, page);
+        Ok(())
+    }
+
+    /// Notes a page that came in full, and may be zero all the same; there is room.
+    #[inline]
+    fn note_full(&mut self, placing: &Placing<'_>, block: usize, page: u64) {
+        if self.keep {
+            self.zero_sent_full += u64::from(placing.ram[block].is_zero(page));
+        }
+        self.note(block, page);
+    }
+
+    #[inline]
+    fn note(&mut self, block: usize, page: u64) {
         self.block = block;
         self.pages.push(page);
-        Ok(())
     }
 
     fn patch(&self, memory: Span<'_>, encoded: &[u8]) -> Result<(), WireError> {
