@@ -18,11 +18,11 @@ use crate::tls::fuzzing::{
 /// | bytes | what they are |
 /// |---|---|
 /// | 1 | bit 7: in one set with the attribute before; the rest mod 20: its type |
-/// | 1 | mod 8: the tag of its value |
+/// | 1 | mod 9: the tag of its value |
 /// | 1 + n | a length, and so many bytes of value |
 ///
 /// A plain reader of the written name must find these attributes: no value can look like another
-/// attribute, or like another value of its own.
+/// attribute. Where one of them, or all of it, is empty text there is no name.
 ///
 /// # Panics
 ///
@@ -36,6 +36,7 @@ pub fn certificate_names(script: &[u8]) {
     }
     let mut sets: Vec<Vec<u8>> = Vec::new();
     let mut expected = Vec::new();
+    let mut is_none = false;
     while !script.0.is_empty() {
         let (head, tag) = (script.byte(), TAGS[usize::from(script.byte()) % TAGS.len()]);
         let length = usize::from(script.byte());
@@ -47,78 +48,97 @@ pub fn certificate_names(script: &[u8]) {
             Some(set) => set.extend(pair),
             None => sets.push(pair),
         }
-        let text = form.contains(&tag).then(|| text(tag, &value)).flatten();
+        let text = match form {
+            [_, ..] if value.is_empty() => Some(Vec::new()),
+            _ => form.contains(&tag).then(|| text(tag, &value)).flatten(),
+        };
+        is_none |= form == DIRECTORY && value.is_empty();
         let value = text.map_or_else(|| Value::Der(der(tag, &value)), Value::Text);
-        expected.push(Attribute { joined, name: name.to_owned(), value });
+        expected.push(Attribute { joined, name: name.as_bytes().to_owned(), value });
     }
     let subject: Vec<u8> = sets.iter().flat_map(|set| der(0x31, set)).collect();
-    let name = distinguished_name(&certificate_with(&subject)).expect("a subject of its parts");
-    assert_eq!(read_name(&name), expected, "{name:?}");
+    match distinguished_name(&certificate_with(&subject)) {
+        Ok(name) => {
+            let text = name.escape_ascii();
+            assert!(!is_none, "{text}");
+            assert_eq!(read_name(&name), expected, "{text}");
+        }
+        Err(error) => assert!(is_none || expected.is_empty(), "{expected:?}: {error}"),
+    }
 }
 
 /// An attribute in the written name.
 #[derive(Debug, PartialEq, Eq)]
 struct Attribute {
     joined: bool,
-    name: String,
+    name: Vec<u8>,
     value: Value,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Value {
-    Text(String),
+    Text(Vec<u8>),
     Der(Vec<u8>),
 }
 
-/// The value as text; `None` if it is none.
-fn text(tag: u8, value: &[u8]) -> Option<String> {
-    let text = match tag {
-        BMP if value.len().is_multiple_of(2) => {
-            let units = value.chunks(2).map(|two| u16::from(two[0]) << 8 | u16::from(two[1]));
-            char::decode_utf16(units).collect::<Result<String, _>>().ok()?
-        }
-        BMP => return None,
-        T61 if !value.is_ascii() => return None,
-        _ => std::str::from_utf8(value).ok()?.to_owned(),
+/// The value as text, or as the number that stands for it; `None` if it is none.
+fn text(tag: u8, value: &[u8]) -> Option<Vec<u8>> {
+    let number = || {
+        let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("#{digits}").into_bytes()
     };
-    (!text.contains('\0')).then_some(text)
+    let text = match tag {
+        BMP => {
+            let ends = value.len() > 2 && value.ends_with(&[0, 0]);
+            let value = &value[..value.len() - if ends { 2 } else { 0 }];
+            let units = value.chunks_exact(2).map(|two| u16::from(two[0]) << 8 | u16::from(two[1]));
+            let text = char::decode_utf16(units).collect::<Result<String, _>>();
+            text.map_or_else(|_| number(), String::into_bytes)
+        }
+        T61 if !value.iter().all(|byte| (b' '..=b'~').contains(byte)) => number(),
+        UNIVERSAL => number(),
+        _ => value.to_owned(),
+    };
+    (!text.contains(&0)).then_some(text)
 }
 
 /// Takes a written name apart (RFC 4514 2.4, 3).
-fn read_name(name: &str) -> Vec<Attribute> {
+fn read_name(name: &[u8]) -> Vec<Attribute> {
     let mut attributes = Vec::new();
     let mut rest = name;
     let mut joined = false;
     while !rest.is_empty() {
-        let (name, behind) = rest.split_once('=').expect("a value behind each type");
-        let is_type = |c: char| c.is_ascii_alphanumeric() || c == '.';
-        assert!(!name.is_empty() && name.chars().all(is_type), "{name}");
-        let (mut text, mut escaped, mut end) = (String::new(), false, behind.len());
-        let is_der = behind.starts_with('#');
-        for (at, character) in behind.char_indices() {
-            match character {
-                _ if escaped => (escaped, _) = (false, text.push(character)),
-                '\\' => escaped = true,
-                ',' | '+' => {
+        let equals = rest.iter().position(|&byte| byte == b'=');
+        let (name, behind) = rest.split_at(equals.expect("a value behind each type"));
+        let behind = &behind[1..];
+        let is_type = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';
+        assert!(!name.is_empty() && name.iter().all(is_type), "{name:?}");
+        let (mut text, mut escaped, mut end) = (Vec::new(), false, behind.len());
+        let is_der = behind.starts_with(b"#");
+        for (at, &byte) in behind.iter().enumerate() {
+            match byte {
+                _ if escaped => (escaped, _) = (false, text.push(byte)),
+                b'\\' => escaped = true,
+                b',' | b'+' => {
                     end = at;
                     break;
                 }
-                _ => text.push(character),
+                _ => text.push(byte),
             }
         }
         assert!(!escaped, "a backslash at the end");
         let value = if is_der { Value::Der(from_hex(&text[1..])) } else { Value::Text(text) };
         attributes.push(Attribute { joined, name: name.to_owned(), value });
-        joined = behind[end..].starts_with('+');
+        joined = behind[end..].starts_with(b"+");
         rest = behind.get(end + 1..).unwrap_or_default();
         assert!(behind.len() == end || !rest.is_empty(), "a separator at the end");
     }
     attributes
 }
 
-fn from_hex(text: &str) -> Vec<u8> {
+fn from_hex(text: &[u8]) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2));
-    let digits = text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
+    let digits = text.chunks(2).map(|two| std::str::from_utf8(two).expect("ASCII"));
     digits.map(|two| u8::from_str_radix(two, 16).expect("hex")).collect()
 }
 
@@ -129,6 +149,8 @@ pub fn certificate_names_seeds() -> Vec<Vec<u8>> {
         client.to_vec(),
         b"\0\x05\x00\x0dx,CN=source+ \\\x85\x00\x02# \x12\x00\x03abc\x13\x06\x01\0".to_vec(),
         b"\0\x05\x05\x04\0a\0,\x0f\x02\x03org\x05\x02\x03ia5\x06\x00\x03a\0b".to_vec(),
+        b"\0\x05\x04\x04caf\xe9\x05\x00\x02a\xff\x05\x08\x04\0\0\0a\x00\x01\x00".to_vec(),
+        b"\0\x05\x00\x00".to_vec(),
         b"\0".to_vec(),
     ];
     let organization = der(0x30, b"\x06\x03\x55\x04\x0a\x0c\x03a=b");
@@ -332,9 +354,10 @@ const T61: u8 = 0x14;
 const PRINTABLE: u8 = 0x13;
 const UTF8: u8 = 0x0c;
 const IA5: u8 = 0x16;
-/// UTF8, Printable, IA5, Numeric, T61 and BMP strings; octets, an integer.
-const TAGS: [u8; 8] = [UTF8, PRINTABLE, IA5, 0x12, T61, BMP, 4, 2];
-const DIRECTORY: &[u8] = &[UTF8, PRINTABLE, T61, BMP];
+const UNIVERSAL: u8 = 0x1c;
+/// UTF8, Printable, IA5, Numeric, T61, BMP and Universal strings; octets, an integer.
+const TAGS: [u8; 9] = [UTF8, PRINTABLE, IA5, 0x12, T61, BMP, 4, 2, UNIVERSAL];
+const DIRECTORY: &[u8] = &[UTF8, PRINTABLE, T61, BMP, UNIVERSAL];
 
 /// Types of attributes: the OID's bytes, the name, the tags of its text.
 const TYPES: [(&[u8], &str, &[u8]); 20] = [

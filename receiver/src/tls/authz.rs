@@ -47,10 +47,10 @@ pub struct AuthzRule {
 }
 
 impl Authz {
-    /// True if the client of this name may connect.
-    pub fn allows(&self, name: &str) -> bool {
+    /// True if the client of this name may connect. A name need not be UTF-8.
+    pub fn allows(&self, name: &[u8]) -> bool {
         match self {
-            Self::Simple { identity } => identity == name,
+            Self::Simple { identity } => identity.as_bytes() == name,
             Self::List { policy, rules } => {
                 let rule = rules.iter().find(|rule| rule.matches(name));
                 rule.map_or(*policy, |rule| rule.policy) == Policy::Allow
@@ -60,9 +60,9 @@ impl Authz {
 }
 
 impl AuthzRule {
-    fn matches(&self, name: &str) -> bool {
+    fn matches(&self, name: &[u8]) -> bool {
         match self.format {
-            Format::Exact => self.matched == name,
+            Format::Exact => self.matched.as_bytes() == name,
             Format::Glob => glob(&self.matched, name),
         }
     }
@@ -70,9 +70,16 @@ impl AuthzRule {
 
 /// Whether `pattern` covers all of `text`. Of a failed attempt only the last `*`
 /// has to be tried again, so that the time is that of pattern times text.
-fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
+fn glob(pattern: &str, text: &[u8]) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    // A byte that is no UTF-8 counts as a character that no pattern has.
+    let text: Vec<Option<char>> = text
+        .utf8_chunks()
+        .flat_map(|chunk| {
+            let wrong = chunk.invalid().iter().map(|_| None);
+            chunk.valid().chars().map(Some).chain(wrong)
+        })
+        .collect();
     let (mut at, mut from) = (0, 0);
     let mut star = None;
     while from < text.len() {
@@ -81,7 +88,7 @@ fn glob(pattern: &str, text: &str) -> bool {
                 star = Some((at, from));
                 at += 1;
             }
-            Some(&one) if one == '?' || one == text[from] => {
+            Some(&one) if one == '?' || Some(one) == text[from] => {
                 at += 1;
                 from += 1;
             }
@@ -103,9 +110,9 @@ mod tests {
     #[test]
     fn one_identity_is_matched_whole() {
         let authz = Authz::Simple { identity: "CN=a,O=b".into() };
-        assert!(authz.allows("CN=a,O=b"));
+        assert!(authz.allows(b"CN=a,O=b"));
         for other in ["", "CN=a", "CN=a,O=b ", "cn=a,o=b"] {
-            assert!(!authz.allows(other), "{other}");
+            assert!(!authz.allows(other.as_bytes()), "{other}");
         }
     }
 
@@ -121,10 +128,24 @@ mod tests {
                 rule("O=*", Policy::Allow, Format::Exact),
             ],
         };
-        assert!(!authz.allows("CN=bad"));
-        assert!(authz.allows("CN=bad,O=x"));
-        assert!(!authz.allows("O=x"));
-        assert!(authz.allows("O=*"));
+        assert!(!authz.allows(b"CN=bad"));
+        assert!(authz.allows(b"CN=bad,O=x"));
+        assert!(!authz.allows(b"O=x"));
+        assert!(authz.allows(b"O=*"));
+    }
+
+    /// As GLib's `g_pattern_match_simple`, which QEMU asks, does.
+    #[test]
+    fn globs_cover_names_that_are_no_utf8() {
+        for (pattern, text, covers) in [
+            ("CN=*", &b"CN=\xff"[..], true),
+            ("CN=*b", b"CN=a\xffb", true),
+            ("CN=a?b", b"CN=a\xffb", true),
+            ("CN=\u{ff}", b"CN=\xff", false),
+            ("CN=\u{fffd}", b"CN=\xff", false),
+        ] {
+            assert_eq!(glob(pattern, text), covers, "{pattern} {text:?}");
+        }
     }
 
     #[test]
@@ -140,7 +161,7 @@ mod tests {
             ("", "a", false),
             ("*ab", "aab", true),
         ] {
-            assert_eq!(glob(pattern, text), covers, "{pattern} {text}");
+            assert_eq!(glob(pattern, text.as_bytes()), covers, "{pattern} {text}");
         }
     }
 }

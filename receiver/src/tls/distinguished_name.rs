@@ -4,12 +4,13 @@
 //! `NAME=value` with commas between, `+` between parts of one set; special
 //! characters with a backslash (RFC 4514 2.4). Types without a name go by number,
 //! and their values, as all that are no text of the type's own form, with `#` and
-//! the DER in hex.
+//! the DER in hex. Of text that cannot be converted to UTF-8 the content comes so,
+//! behind `\#`; what calls itself UTF-8 is not looked at, so that a name is bytes.
 
-use std::fmt::Write;
+use std::io::Write;
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::asn1_rs::{Any, Tag, ToDer};
+use x509_parser::asn1_rs::{Any, Class, Tag, ToDer};
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
 use super::error::TlsError;
@@ -17,24 +18,28 @@ use super::error::TlsError;
 /// The subject of `certificate`.
 ///
 /// # Errors
-/// It is no certificate, which the verification has found before.
-pub(crate) fn distinguished_name(certificate: &CertificateDer<'_>) -> Result<String, TlsError> {
+/// It is no certificate, which the verification has found before; or its subject
+/// cannot be written: it is empty, or a part of it is. QEMU refuses these too.
+pub(crate) fn distinguished_name(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, TlsError> {
     let wrong = |error: String| TlsError::Handshake(format!("client certificate: {error}").into());
     let (_, certificate) =
         X509Certificate::from_der(certificate).map_err(|error| wrong(error.to_string()))?;
-    let mut name = String::new();
+    let mut name = Vec::new();
     for set in certificate.subject().iter() {
         for (index, attribute) in set.iter().enumerate() {
             if !name.is_empty() {
-                name.push(if index == 0 { ',' } else { '+' });
+                name.push(if index == 0 { b',' } else { b'+' });
             }
             push_attribute(&mut name, attribute).map_err(wrong)?;
         }
     }
+    if name.is_empty() {
+        return Err(wrong("its subject is empty".to_owned()));
+    }
     Ok(name)
 }
 
-fn push_attribute(name: &mut String, attribute: &AttributeTypeAndValue<'_>) -> Result<(), String> {
+fn push_attribute(name: &mut Vec<u8>, attribute: &AttributeTypeAndValue<'_>) -> Result<(), String> {
     let oid = attribute.attr_type().to_id_string();
     let is_printed = oid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if !is_printed || !is_identifier(attribute.attr_type().as_bytes()) {
@@ -42,16 +47,26 @@ fn push_attribute(name: &mut String, attribute: &AttributeTypeAndValue<'_>) -> R
     }
     let value = attribute.attr_value();
     let known = NAMES.iter().find(|(number, ..)| *number == oid);
-    name.push_str(known.map_or(&oid, |(_, short, _)| short));
-    name.push('=');
-    if let Some(text) = known.and_then(|(.., form)| form.text(value)) {
-        push_escaped(name, &text);
-        return Ok(());
+    let short = known.map_or(&*oid, |(_, short, _)| short);
+    name.extend_from_slice(short.as_bytes());
+    name.push(b'=');
+    if let Some((.., form)) = known {
+        let content = value.data.to_vec();
+        match form {
+            Form::Directory if content.is_empty() => {
+                return Err(format!("its {short} is empty"));
+            }
+            // As 3.8 has it; 3.7 writes the DER.
+            _ if content.is_empty() => return Ok(()),
+            _ => {}
+        }
+        if let Some(text) = form.text(value, content) {
+            push_escaped(name, &text);
+            return Ok(());
+        }
     }
-    name.push('#');
-    for byte in value.to_der_vec().map_err(|error| error.to_string())? {
-        write!(name, "{byte:02x}").expect("a string takes everything");
-    }
+    name.push(b'#');
+    push_hex(name, &value.to_der_vec().map_err(|error| error.to_string())?);
     Ok(())
 }
 
@@ -68,16 +83,21 @@ fn is_identifier(bytes: &[u8]) -> bool {
     all_short && bytes.last().is_some_and(|&last| !continues(last))
 }
 
-fn push_escaped(name: &mut String, value: &str) {
-    let last = value.chars().count().saturating_sub(1);
-    for (at, character) in value.chars().enumerate() {
-        let special = matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';');
-        let at_edge =
-            (character == ' ' && (at == 0 || at == last)) || (character == '#' && at == 0);
+fn push_escaped(name: &mut Vec<u8>, value: &[u8]) {
+    let last = value.len().saturating_sub(1);
+    for (at, &byte) in value.iter().enumerate() {
+        let special = matches!(byte, b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';');
+        let at_edge = (byte == b' ' && (at == 0 || at == last)) || (byte == b'#' && at == 0);
         if special || at_edge {
-            name.push('\\');
+            name.push(b'\\');
         }
-        name.push(character);
+        name.push(byte);
+    }
+}
+
+fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        write!(name, "{byte:02x}").expect("a vector takes everything");
     }
 }
 
@@ -93,25 +113,44 @@ enum Form {
 }
 
 impl Form {
-    /// The value's text, if it is of this form; with a NUL it is none.
-    fn text(self, value: &Any<'_>) -> Option<String> {
-        let bytes = value.data.to_vec();
+    /// The text of a value with this content, if it is of this form; with a NUL it is none.
+    fn text(self, value: &Any<'_>, content: Vec<u8>) -> Option<Vec<u8>> {
+        if value.header.class() != Class::Universal || value.header.is_constructed() {
+            return None;
+        }
+        let is_printable = |byte: &u8| (b' '..=b'~').contains(byte);
         let text = match (self, value.tag()) {
             (Self::Directory, Tag::Utf8String | Tag::PrintableString)
             | (Self::Printable, Tag::PrintableString)
-            | (Self::Ia5, Tag::Ia5String) => String::from_utf8(bytes).ok()?,
-            (Self::Directory, Tag::T61String) if bytes.is_ascii() => {
-                String::from_utf8(bytes).ok()?
-            }
+            | (Self::Ia5, Tag::Ia5String) => content,
+            (Self::Directory, Tag::T61String) if content.iter().all(is_printable) => content,
             (Self::Directory, Tag::BmpString) => {
-                let (units, []) = bytes.as_chunks::<2>() else { return None };
-                let units: Vec<u16> = units.iter().map(|two| u16::from_be_bytes(*two)).collect();
-                String::from_utf16(&units).ok()?
+                utf8_of(&content).unwrap_or_else(|| numbers(&content))
             }
+            (Self::Directory, Tag::T61String | Tag::UniversalString) => numbers(&content),
             _ => return None,
         };
-        Some(text).filter(|text| !text.contains('\0'))
+        Some(text).filter(|text| !text.contains(&0))
     }
+}
+
+/// UTF-16 without a NUL at its end and without half a unit, as UTF-8; `None` if it
+/// has half a surrogate pair.
+fn utf8_of(content: &[u8]) -> Option<Vec<u8>> {
+    let content = match content {
+        [first @ .., 0, 0] if !first.is_empty() => first,
+        all => all,
+    };
+    let (units, _) = content.as_chunks::<2>();
+    let units: Vec<u16> = units.iter().map(|two| u16::from_be_bytes(*two)).collect();
+    String::from_utf16(&units).ok().map(String::into_bytes)
+}
+
+/// What stands for text that cannot be converted; its `#` is escaped as any other.
+fn numbers(content: &[u8]) -> Vec<u8> {
+    let mut text = vec![b'#'];
+    push_hex(&mut text, content);
+    text
 }
 
 /// Attribute types that GnuTLS has a short name for (`lib/x509/common.c`,
@@ -143,7 +182,7 @@ mod tests {
     use crate::tls::fuzzing::certificate_with;
 
     /// The name of one attribute, its type by the bytes of its OID.
-    fn name(oid: &[u8], tag: u8, value: &[u8]) -> Result<String, TlsError> {
+    fn name(oid: &[u8], tag: u8, value: &[u8]) -> Result<Vec<u8>, TlsError> {
         let length = |bytes: usize| u8::try_from(bytes).unwrap();
         let oid = [&[6, length(oid.len())], oid].concat();
         let value = [&[tag, length(value.len())], value].concat();
@@ -160,7 +199,18 @@ mod tests {
         }
     }
 
-    /// Asked of GnuTLS 3.7, `gnutls_x509_crt_get_dn`.
+    #[test]
+    fn a_subject_that_is_empty_or_has_an_empty_text_is_no_name() {
+        let texts = [0x0c, 0x13, 0x14, 0x1e, 0x16, 0x05, 0x30, 0x80];
+        let errors = texts.map(|tag| name(&[0x55, 4, 3], tag, b"").unwrap_err());
+        let none = distinguished_name(&certificate_with(b"")).unwrap_err();
+        for (error, found) in errors.iter().map(|error| (error, "CN")).chain([(&none, "subject")]) {
+            let wanted = format!("TLS handshake: client certificate: its {found} is empty");
+            assert_eq!(error.to_string(), wanted);
+        }
+    }
+
+    /// Asked of GnuTLS 3.7 and 3.8, `gnutls_x509_crt_get_dn`; where they differ, as 3.8 has it.
     #[test]
     fn values_are_written_as_gnutls_writes_them() {
         const CN: &[u8] = &[0x55, 4, 3];
@@ -173,6 +223,29 @@ mod tests {
             (CN, 0x0c, b"a\nb", "CN=a\nb"),
             (CN, 0x0c, b"a\0b", "CN=#0c03610062"),
             (CN, 0x0c, b"caf\xc3\xa9", "CN=café"),
+            (CN, 0x14, b"caf\xe9,", "CN=\\#636166e92c"),
+            (CN, 0x14, b"\x7f", "CN=\\#7f"),
+            (CN, 0x14, b"a\nb", "CN=\\#610a62"),
+            (CN, 0x14, b"a\0", "CN=\\#6100"),
+            (CN, 0x14, b"#ff,", "CN=\\#ff\\,"),
+            (CN, 0x1e, b"\0a\0", "CN=a"),
+            (CN, 0x1e, b"a", "CN="),
+            (CN, 0x1e, b"\0a\0\0", "CN=a"),
+            (CN, 0x1e, b"\0a\0\0\0", "CN=a"),
+            (CN, 0x1e, b"\xd8\0\0", "CN="),
+            (CN, 0x1e, b"\0\0", "CN=#1e020000"),
+            (CN, 0x1e, b"\0a\0\0\0b", "CN=#1e06006100000062"),
+            (CN, 0x1e, b"\0a\xd8\0\0\0", "CN=\\#0061d8000000"),
+            (CN, 0x1e, b"\xd8\0\xdc\0", "CN=\u{10000}"),
+            (CN, 0x1c, b"\0\0\0a", "CN=\\#00000061"),
+            (CN, 0x2c, b"\x0c\x01a", "CN=#2c030c0161"),
+            (CN, 0x8c, b"abc", "CN=#8c03616263"),
+            (CN, 0x80, b"abc", "CN=#8003616263"),
+            (&[0x55, 4, 6], 0x13, b"", "C="),
+            (&[0x55, 4, 6], 0x0c, b"", "C="),
+            (&[0x55, 4, 6], 0x05, b"", "C="),
+            (&[0x55, 4, 6], 0x14, b"\xe9", "C=#1401e9"),
+            (&[0x55, 4, 99], 0x0c, b"", "2.5.4.99=#0c00"),
             (CN, 0x13, b"under_score@", "CN=under_score@"),
             (CN, 0x14, b"GB", "CN=GB"),
             (CN, 0x1e, b"\0a\0,\x20\xac", "CN=a\\,€"),
@@ -186,6 +259,18 @@ mod tests {
             (&[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 100, 1, 25], 0x16, b"GB", "DC=GB"),
             (&[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 100, 1, 25], 0x0c, b"GB", "DC=#0c024742"),
             (&[0x55, 4, 99], 0x0c, b"hi", "2.5.4.99=#0c026869"),
+        ] {
+            assert_eq!(name(oid, tag, value).as_deref(), Ok(written.as_bytes()), "{written}");
+        }
+    }
+
+    /// Asked of both as well.
+    #[test]
+    fn text_that_is_no_utf8_is_written_as_it_stands() {
+        for (oid, tag, value, written) in [
+            (&[0x55, 4, 3], 0x0c, &b"a\xff, \xc0\x80 "[..], &b"CN=a\xff\\, \xc0\x80\\ "[..]),
+            (&[0x55, 4, 3], 0x13, b"caf\xe9", b"CN=caf\xe9"),
+            (&[0x55, 4, 6], 0x13, b"\xff", b"C=\xff"),
         ] {
             assert_eq!(name(oid, tag, value).as_deref(), Ok(written));
         }

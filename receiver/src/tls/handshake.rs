@@ -160,15 +160,15 @@ impl Handshake {
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
         let client = certificate.map(|certificate| distinguished_name(certificate)).transpose()?;
         let (secrets, keys) = connection.dangerous_into_kernel_connection().map_err(handshake)?;
-        let mut stream = TlsStream::new(&secrets, keys, client);
-        if let Some(authz) = &self.server.authz {
-            let client = stream.info().client.as_deref().unwrap_or_default();
-            if !authz.allows(client) {
-                let denied = TlsError::Denied(client.into());
-                self.outgoing = stream.refusal();
-                let _ = self.flush(socket);
-                return Err(denied);
-            }
+        let told = client.as_deref().map(|name| String::from_utf8_lossy(name).into_owned());
+        let mut stream = TlsStream::new(&secrets, keys, told.clone());
+        if let Some(authz) = &self.server.authz
+            && !authz.allows(client.as_deref().unwrap_or_default())
+        {
+            let denied = TlsError::Denied(told.unwrap_or_default().into());
+            self.outgoing = stream.refusal();
+            let _ = self.flush(socket);
+            return Err(denied);
         }
         Ok(stream)
     }
