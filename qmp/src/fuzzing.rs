@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use serde_json::Value;
 
 use crate::{
@@ -47,13 +48,9 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
 /// Pieces of 1 to 16 bytes.
 fn cut(mut input: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
-    let mut state = u32::from(seed) | 1;
+    let mut random = Rng::with_seed(seed.into());
     while !input.is_empty() {
-        // xorshift32
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        let bytes = (state as usize % 16 + 1).min(input.len());
+        let bytes = random.usize(1..=16).min(input.len());
         let (piece, rest) = input.split_at(bytes);
         pieces.push(piece);
         input = rest;
@@ -118,6 +115,67 @@ pub fn monitor_address_seeds() -> Vec<Vec<u8>> {
     .into()
 }
 
+/// What random JSON is built of, whole and broken: tokens, values, text in every encoding. No object
+/// has more than one member.
+pub const JSON_PIECES: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b":",
+    b",",
+    b"'",
+    b"\"",
+    b"\\",
+    b" ",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b"%p",
+    b"\xff",
+    b"\xfe",
+    b"\x00",
+    b"\x1f",
+    b"\x7f",
+    b"\xc3\xa9",
+    b"\xe9",
+    b"\xc0\x80",
+    b"\xf0\x9f\x98\x80",
+    b"\xed\xa0\x80",
+    b"0",
+    b"-0",
+    b"-1",
+    b"1.5e3",
+    b"256",
+    b"0.1",
+    b"1e-7",
+    b"123456789012345678901",
+    b"1.",
+    b"1e",
+    b"-",
+    b"true",
+    b"null",
+    b"nul",
+    b"falsey",
+    b"A",
+    b"'id'",
+    b"'a'",
+    b"\"b\"",
+    b"{}",
+    b"[]",
+    b"{'a':1}",
+    b"{\"a\":[1,{'b':null}]}",
+    b"[1,2]",
+    b"'\\u00e9'",
+    b"'\\ud83d\\ude00'",
+    b"'\\ud800'",
+    b"'\\udc00\\u0020'",
+    b"'\\u12'",
+    b"'\\uFFFE'",
+    b"'\\x'",
+    b"'\\'\\\"\\\\\\/\\b\\f\\n\\r\\t'",
+];
+
 /// Returns its arguments.
 struct Echo;
 
@@ -151,39 +209,16 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    /// What the inputs are built of: enough to get deep into the grammar by chance.
+    use fastrand::Rng;
+
+    use super::JSON_PIECES;
+
+    /// Enough, with those, to get deep into the grammar by chance.
     const PIECES: &[&[u8]] = &[
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b":",
-        b",",
-        b"'",
-        b"\"",
-        b"\\",
-        b" ",
-        b"\n",
-        b"\r\n",
-        b"%p",
-        b"\xff",
-        b"\x00",
-        b"\xc3\xa9",
-        b"\xe9",
-        b"0",
-        b"-1",
-        b"1.5e3",
-        b"256",
         b"1e999",
-        b"true",
-        b"null",
-        b"nul",
-        b"A",
         b"'execute'",
         b"\"exec-oob\"",
         b"'arguments'",
-        b"'id'",
-        b"'a'",
         b"'b'",
         b"'x'",
         b"'enable'",
@@ -226,20 +261,14 @@ mod tests {
     }
 
     fn input(seed: u64) -> Vec<u8> {
-        let mut state = seed;
-        let mut next = || {
-            // splitmix64
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = state;
-            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (mixed ^ mixed >> 31) as usize
-        };
-        let mut data = vec![next() as u8];
-        for _ in 0..next() % 60 {
-            match next() % 16 {
-                0 => data.push(next() as u8),
-                _ => data.extend_from_slice(PIECES[next() % PIECES.len()]),
+        // Forked: seeds side by side begin alike.
+        let mut random = Rng::with_seed(seed).fork();
+        let pieces = [JSON_PIECES, PIECES].concat();
+        let mut data = vec![random.u8(..)];
+        for _ in 0..random.usize(..60) {
+            match random.usize(..16) {
+                0 => data.push(random.u8(..)),
+                _ => data.extend_from_slice(random.choice(&pieces).unwrap()),
             }
         }
         data
