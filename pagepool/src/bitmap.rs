@@ -153,15 +153,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::Bitmap;
-    use crate::seed::Random;
+    use crate::seed::random;
     use crate::words::Words;
 
     #[test]
     fn random_operations_agree_with_a_list_of_bools() {
-        let mut random = Random::from_environment("bitmap");
+        let mut random = random("bitmap");
         for _ in 0..200 {
-            let bits = 1 + random.below(700);
-            let first_word = random.below(3) as usize;
+            let bits = random.u64(1..=700);
+            let first_word = random.usize(..3);
             let (bitmap, guard) = bitmap(bits, first_word);
             let mut model = vec![false; bits as usize];
             for _ in 0..40 {
@@ -219,17 +219,17 @@ mod tests {
         assert_eq!(bitmap.count(), 64 * 64);
     }
 
-    fn step(random: &mut Random, bitmap: &Bitmap, model: &mut [bool]) {
+    fn step(random: &mut fastrand::Rng, bitmap: &Bitmap, model: &mut [bool]) {
         let bits = model.len() as u64;
-        if random.below(2) == 0 {
-            let start = random.below(bits + 1);
-            let end = start + random.below(bits - start + 1);
+        if random.bool() {
+            let start = random.u64(..bits + 1);
+            let end = start + random.u64(..bits - start + 1);
             let named = &mut model[start as usize..end as usize];
             let expected = named.iter().filter(|set| !**set).count() as u64;
             assert_eq!(bitmap.set_range(start..end), expected);
             named.fill(true);
         } else {
-            let named: Vec<u64> = (0..random.below(30)).map(|_| random.below(bits)).collect();
+            let named: Vec<u64> = (0..random.u64(..30)).map(|_| random.u64(..bits)).collect();
             let mut expected = 0;
             for bit in &named {
                 expected += u64::from(!model[*bit as usize]);
@@ -237,8 +237,8 @@ mod tests {
             }
             assert_eq!(bitmap.set_each(named.into_iter()), expected);
         }
-        let from = random.below(bits);
-        let to = from + random.below(bits - from + 1);
+        let from = random.u64(..bits);
+        let to = from + random.u64(..bits - from + 1);
         assert_eq!(runs(bitmap, from..to), naive_runs(model, from..to));
     }
 

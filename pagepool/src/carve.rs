@@ -79,20 +79,20 @@ const SMALL_BYTES_MAX: u64 = 64 << 20;
 #[cfg(test)]
 mod tests {
     use super::{Room, fit, packed_bytes, small_bytes_max};
-    use crate::seed::Random;
+    use crate::seed::random;
 
     #[test]
     fn random_blocks_are_aligned_inside_and_apart() {
-        let mut random = Random::from_environment("carve");
+        let mut random = random("carve");
         for _ in 0..500 {
-            let sizes: Vec<u64> = (0..1 + random.below(20))
+            let sizes: Vec<u64> = (0..random.u64(1..=20))
                 .map(|_| {
-                    let pages_max = 1 << random.below(14);
-                    4096 * (1 + random.below(pages_max))
+                    let pages_max = 1 << random.u64(..14);
+                    4096 * (1 + random.u64(..pages_max))
                 })
                 .collect();
             let packed = packed_bytes(&sizes).expect("small");
-            let spare = random.below(2) * (64 << 20);
+            let spare = random.u64(..2) * (64 << 20);
             let mut rooms = [spare, packed].map(|bytes| Room { bytes, used: 0 });
             let mut slots = vec![None; sizes.len()];
             fit(&mut rooms, &sizes, &mut slots);

@@ -117,11 +117,8 @@ fn a_source_that_dies_anywhere_leaves_a_receiver_that_goes_on() {
         |text| text.parse().expect("LANDFALL_SEED is a number"),
     );
     println!("LANDFALL_SEED={seed}");
-    let mut random = seed | 1;
-    places.extend((0..25).map(|_| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (random >> 33) as usize % script.bytes()
-    }));
+    let mut random = fastrand::Rng::with_seed(seed);
+    places.extend((0..25).map(|_| random.usize(..script.bytes())));
     places.sort_unstable();
     places.dedup();
     // Before main has said what it is there is no migration that could fail.

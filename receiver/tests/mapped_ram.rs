@@ -8,13 +8,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::thread;
 
+use fastrand::Rng;
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::arrivals::Arrivals;
 use landfall_receiver::channel::Terms;
 use landfall_receiver::mapped_ram::{FileReads, Load, Loaded, SavedFile};
 use landfall_receiver::ring::RingFeatures;
 use landfall_receiver::run::Run;
-use landfall_receiver::wire::fuzzing::Seed;
 use landfall_receiver::wire::{BlockInfo, MappedRamHeader, PageBytes, bitmap_bytes};
 
 /// Blocks with random bitmaps, their pages in a file that has old bytes under every clear bit.
@@ -29,34 +29,33 @@ struct Case {
 }
 
 impl Case {
-    fn new(seed: &mut Seed, has_holes: bool) -> Self {
-        let page = PageBytes::new(4096 << seed.below(5)).expect("4 KiB to 64 KiB");
+    fn new(random: &mut Rng, has_holes: bool) -> Self {
+        let page = PageBytes::new(4096 << random.usize(..5)).expect("4 KiB to 64 KiB");
         let file = tempfile::tempfile().expect("a file");
         let (mut blocks, mut bitmaps, mut holes) = (Vec::new(), Vec::new(), HashSet::new());
-        let mut at = seed.below(10_000) as u64;
-        for index in 0..1 + seed.below(4) {
-            let pages = 1 + seed.below(600) as u64;
+        let mut at = random.u64(..10_000);
+        for index in 0..random.usize(1..=4) {
+            let pages = random.u64(1..=600);
             let used_bytes = pages * page.as_u64();
-            let bitmap_offset = at + seed.below(100) as u64;
+            let bitmap_offset = at + random.u64(..100);
             let mut bitmap = vec![0; bitmap_bytes(used_bytes, page) as usize];
             for byte in &mut bitmap {
                 // As without detection of zero pages, or as with it.
-                let few = [0xff, 0xff, 0xff, seed.next_u64() as u8];
-                let some = [0, 0xff, 0xff, seed.next_u64() as u8];
-                *byte = if has_holes { few } else { some }[seed.below(4)];
+                let few = [0xff, 0xff, 0xff, random.u8(..)];
+                let some = [0, 0xff, 0xff, random.u8(..)];
+                *byte = if has_holes { few } else { some }[random.usize(..4)];
             }
             let bitmap_end = bitmap_offset + bitmap.len() as u64;
-            let pages_offset =
-                (bitmap_end + seed.below(5000) as u64).next_multiple_of(page.as_u64());
+            let pages_offset = (bitmap_end + random.u64(..5000)).next_multiple_of(page.as_u64());
             file.write_all_at(&bitmap, bitmap_offset).expect("written");
             let mut is_hole = false;
             for number in 0..pages {
-                is_hole ^= has_holes && seed.below(3) == 0;
+                is_hole ^= has_holes && random.usize(..3) == 0;
                 if is_hole {
                     holes.insert((index, number));
                     continue;
                 }
-                let byte = 1 + seed.below(255) as u8;
+                let byte = random.u8(1..=255);
                 let content = vec![byte; page.as_usize()];
                 let place = pages_offset + number * page.as_u64();
                 file.write_all_at(&content, place).expect("written");
@@ -162,16 +161,16 @@ fn random_files_load_as_pread_reads_them_and_neither_clear_bits_nor_holes_are_re
     let seed = std::env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| std::process::id().into());
     println!("LANDFALL_SEED={seed}");
-    let mut seed = Seed::new(seed);
+    let mut random = Rng::with_seed(seed);
     let masks = ["", "defer_taskrun", "single_issuer,coop_taskrun", "all"];
     let mut looked_through = 0;
     for round in 0..24 {
         let has_holes = round % 3 == 1;
-        let case = Case::new(&mut seed, has_holes);
+        let case = Case::new(&mut random, has_holes);
         looked_through += u32::from(has_holes && case.is_looked_through());
         let features = RingFeatures::probe_masked(masks[round % 4]).expect("io_uring");
-        let reads = FileReads { queue_depth: 1 + seed.below(40), direct_io: round % 5 == 0 };
-        let (ram, loaded) = case.load(1 + seed.below(3), reads, features);
+        let reads = FileReads { queue_depth: random.usize(1..=40), direct_io: round % 5 == 0 };
+        let (ram, loaded) = case.load(random.usize(1..=3), reads, features);
         case.check(&ram, loaded);
     }
     // A small one may have too few holes to be worth it, or the file system has none.
@@ -180,8 +179,8 @@ fn random_files_load_as_pread_reads_them_and_neither_clear_bits_nor_holes_are_re
 
 #[test]
 fn a_run_that_is_stopped_lets_go_in_the_middle() {
-    let mut seed = Seed::new(7);
-    let case = Case::new(&mut seed, false);
+    let mut random = Rng::with_seed(7);
+    let case = Case::new(&mut random, false);
     let ram = case.ram();
     let run = Run::new(1, Arrivals::new(None), &[None], Terms::new(true, 1 << 30)).expect("a run");
     run.set_ram(Arc::clone(&ram));

@@ -14,11 +14,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use landfall_receiver::place::Run;
 use landfall_receiver::ring::{Expected, HEADERS_BYTES, Operation, ReaderRing, RingFeatures};
 use landfall_receiver::wake::Wake;
 
-use script::{Random, Script, seed};
+use script::{Script, bytes_of, seed};
 use walk::{Outcome, Ram, Stream, arm_away, attach, plainly, send_in_cuts, through_ring};
 
 #[test]
@@ -28,12 +29,12 @@ fn random_receives_bring_the_same_through_the_ring_as_plainly() {
     let (ram, plain_ram) = (Ram::new(), Ram::new());
     for (number, (mask, kind)) in masks_and_kinds().enumerate() {
         for case in 0..CASES {
-            let mut random = Random::new(seed ^ (number as u64) << 32 ^ case);
+            let mut random = Rng::with_seed(seed ^ (number as u64) << 32 ^ case).fork();
             let script = Script::random(&mut random, kind);
             // One in three streams breaks off somewhere.
             let whole = script.bytes();
-            let bytes = if case % 3 == 2 { random.below(whole + 1) } else { whole };
-            let content = random.bytes(bytes);
+            let bytes = if case % 3 == 2 { random.usize(..whole + 1) } else { whole };
+            let content = bytes_of(&mut random, bytes);
             let label = format!("mask '{mask}', {kind:?}, case {case}, {bytes} of {whole} bytes");
             let plain = with_stream(kind, &content, &mut random, |socket| {
                 plain_ram.clear();
@@ -55,8 +56,8 @@ fn an_end_at_any_byte_is_seen_where_it_is() {
     for (mask, kind) in masks_and_kinds() {
         let script = Script::small();
         for bytes in 0..=script.bytes() {
-            let mut random = Random::new(bytes as u64);
-            let content = random.bytes(bytes);
+            let mut random = Rng::with_seed(bytes as u64);
+            let content = bytes_of(&mut random, bytes);
             let label = format!("mask '{mask}', {kind:?}, cut after {bytes} bytes");
             ram.clear();
             plain_ram.clear();
@@ -262,7 +263,7 @@ fn a_drop_ends_whatever_the_kernel_is_at() {
     println!("LANDFALL_SEED={seed}");
     let ram = Ram::new();
     for (number, (mask, kind)) in masks_and_kinds().enumerate() {
-        let mut random = Random::new(seed ^ number as u64);
+        let mut random = Rng::with_seed(seed ^ number as u64);
         for case in 0..DROPS {
             let mut ring = ring(mask, 2);
             ring.set_ram(ram.blocks());
@@ -274,13 +275,13 @@ fn a_drop_ends_whatever_the_kernel_is_at() {
                 None => ring.arm_pages(slot, 0, &[Run { offset: 0, bytes: 4096 }], Some(100), 0),
             }
             // Exactly the pages: the header behind them begins to wait about now.
-            let bytes = [0, 4095, 4096, 4096, 4096, 4097][random.below(6)];
-            let early = random.below(2) == 0;
-            let looks = bytes >= 4096 && random.below(2) == 0;
+            let bytes = [0, 4095, 4096, 4096, 4096, 4097][random.usize(..6)];
+            let early = random.bool();
+            let looks = bytes >= 4096 && random.bool();
             if early {
                 source.write_all(&vec![1; bytes]).unwrap();
             }
-            let pause = Duration::from_micros(random.below(60) as u64);
+            let pause = Duration::from_micros(random.u64(..60));
             let writer = thread::spawn(move || {
                 thread::sleep(pause);
                 if !early {
@@ -412,11 +413,11 @@ fn ring(mask: &str, channels: usize) -> ReaderRing {
 fn with_stream(
     kind: Kind,
     content: &[u8],
-    random: &mut Random,
+    random: &mut Rng,
     receive: impl FnOnce(OwnedFd) -> Outcome,
 ) -> Outcome {
     let (source, socket) = kind.pair();
-    let cuts = Random::new(random.next());
+    let cuts = random.fork();
     thread::scope(|scope| {
         scope.spawn(|| send_in_cuts(source, content, cuts));
         receive(socket)

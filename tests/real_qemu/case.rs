@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use fastrand::Rng;
+
 use crate::covering::{Partial, covering_set};
-use crate::random::Random;
 
 /// Which QEMU sends, as which machine. The machines stand on either side of the
 /// rows in which a machine type changes the wire.
@@ -145,9 +146,9 @@ pub(crate) fn cases(strength: usize) -> Vec<Case> {
 
 /// Any case whose source is this QEMU, into anonymous memory under QMP, with
 /// any number of channels up to 16.
-pub(crate) fn by_chance(qemu: &str, random: &mut Random) -> Case {
+pub(crate) fn by_chance(qemu: &str, random: &mut Rng) -> Case {
     loop {
-        let row: Vec<usize> = LEVELS.iter().map(|&levels| random.below(levels)).collect();
+        let row: Vec<usize> = LEVELS.iter().map(|&levels| random.usize(..levels)).collect();
         let mut case = Case::from_row(&row);
         let is_wanted = case.sender.qemu == qemu
             && case.control == Control::Qmp
@@ -155,7 +156,7 @@ pub(crate) fn by_chance(qemu: &str, random: &mut Random) -> Case {
             && is_allowed(&row.into_iter().map(Some).collect::<Vec<_>>());
         if is_wanted {
             if case.channels > 0 {
-                case.channels = 1 + random.below(16) as u8;
+                case.channels = random.u8(1..=16);
             }
             return case;
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::random::Random;
+use fastrand::Rng;
 
 /// The values chosen so far, by dimension.
 pub(crate) type Partial = [Option<usize>];
@@ -30,7 +30,7 @@ pub(crate) fn covering_set(
     seed: u64,
 ) -> Vec<Vec<usize>> {
     let space = Space { levels, strength, allowed, favoured };
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let mut missing = combinations(levels, strength, allowed);
     let mut rows = Vec::new();
     while let Some(first) = missing.first().cloned() {
@@ -89,16 +89,16 @@ fn candidate(
     space: &Space<'_>,
     first: &Combination,
     missing: &BTreeSet<Combination>,
-    random: &mut Random,
+    random: &mut Rng,
 ) -> Vec<usize> {
     let levels = space.levels;
     let mut row = start_from(first, levels.len());
-    for dimension in random.shuffled(levels.len()) {
+    for dimension in shuffled(levels.len(), random) {
         if row[dimension].is_some() {
             continue;
         }
         let mut best: Option<((usize, bool), usize)> = None;
-        for value in random.shuffled(levels[dimension]) {
+        for value in shuffled(levels[dimension], random) {
             row[dimension] = Some(value);
             if !is_completable(&mut row.clone(), levels, space.allowed) {
                 continue;
@@ -112,6 +112,13 @@ fn candidate(
         row[dimension] = best.map(|(_, value)| value);
     }
     row.into_iter().map(|value| value.expect("a completable row can be completed")).collect()
+}
+
+/// The numbers `0..count` in a random order.
+fn shuffled(count: usize, random: &mut Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    random.shuffle(&mut order);
+    order
 }
 
 /// How many missing combinations the value just put at `dimension` adds.

@@ -30,7 +30,6 @@ mod postcopy;
 mod process;
 mod qmp;
 mod query_migrate;
-mod random;
 mod run;
 mod settings;
 mod soak;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use crate::random::Random;
+use fastrand::Rng;
 
 /// The page of every machine here.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -19,14 +19,14 @@ pub(crate) fn prepare(
     seed: u64,
     must_be_zero: impl Fn(usize) -> bool,
 ) -> io::Result<()> {
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
     let mut page = [0; PAGE_BYTES];
     let mut run_left = 0;
     let mut kind = Kind::Zero;
     for index in 0..pages {
         if run_left == 0 {
-            run_left = 1 + random.below(64);
+            run_left = random.usize(1..=64);
             kind = Kind::choose(&mut random);
         }
         run_left -= 1;
@@ -84,31 +84,27 @@ enum Kind {
 }
 
 impl Kind {
-    fn choose(random: &mut Random) -> Self {
-        match random.below(10) {
+    fn choose(random: &mut Rng) -> Self {
+        match random.usize(..10) {
             0..=4 => Self::Zero,
             5 => Self::AlmostZero,
             _ => Self::Random,
         }
     }
 
-    fn fill(self, page: &mut [u8; PAGE_BYTES], random: &mut Random) {
+    fn fill(self, page: &mut [u8; PAGE_BYTES], random: &mut Rng) {
         page.fill(0);
         match self {
             Self::Zero => {}
             Self::AlmostZero => {
-                let at = match random.below(4) {
+                let at = match random.usize(..4) {
                     0 => 0,
                     1 => PAGE_BYTES - 1,
-                    _ => random.below(PAGE_BYTES),
+                    _ => random.usize(..PAGE_BYTES),
                 };
-                page[at] = 1 + random.below(255) as u8;
+                page[at] = random.u8(1..=255);
             }
-            Self::Random => {
-                for word in page.chunks_exact_mut(8) {
-                    word.copy_from_slice(&random.next().to_le_bytes());
-                }
-            }
+            Self::Random => random.fill(page),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Capabilities and parameters: a real QEMU and landfall are asked the same, and must
 //! answer the same, word for word, whatever is switched on and whatever a value is.
 
+use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
 use crate::pair::Pair;
-use crate::random::Random;
 use crate::{find_programs, say, seed, turn};
 
 #[test]
@@ -60,14 +60,14 @@ fn of_several_values_qemus_first_complaint_is_made() {
         let initial = parameters(pair);
         let names: Vec<&String> = initial.keys().collect();
         let values = values();
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         for _ in 0..1000 {
             let mut arguments = Map::new();
-            for _ in 0..2 + random.below(3) {
-                let name = names[random.below(names.len())];
-                let value = match random.below(3) {
-                    0 => values[random.below(values.len())].clone(),
-                    1 => [json!(0), json!(u64::MAX), json!(5), json!("x")][random.below(4)].clone(),
+            for _ in 0..2 + random.usize(..3) {
+                let name: &String = random.choice(&names).unwrap();
+                let value = match random.usize(..3) {
+                    0 => random.choice(&values).unwrap().clone(),
+                    1 => random.choice([json!(0), json!(u64::MAX), json!(5), json!("x")]).unwrap(),
                     _ => initial[name].clone(),
                 };
                 arguments.insert(name.clone(), value);

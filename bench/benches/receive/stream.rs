@@ -3,6 +3,7 @@
 //! A channel sends `laps` times the same packets; their offsets lie inside a window that moves on
 //! by its own size with every lap, which the receiver counts. So the sender only sends.
 
+use fastrand::Rng;
 use landfall_pagepool::RamBlock;
 
 /// How the pages of a packet lie to each other.
@@ -53,23 +54,21 @@ impl Stream {
         let packets = (region_bytes / PACKET_PAGES / PAGE_BYTES).min(PACKETS_MAX);
         assert!(packets > 0, "{region_bytes} bytes are less than a packet");
         let laps = region_bytes / (packets * PACKET_PAGES * PAGE_BYTES);
-        let mut seed = 1;
+        let mut random = Rng::with_seed(1);
         let mut all: Vec<usize> = (0..packets * PACKET_PAGES).collect();
         if order == Order::Scattered {
-            for at in (1..all.len()).rev() {
-                all.swap(at, next(&mut seed) as usize % (at + 1));
-            }
+            random.shuffle(&mut all);
         }
         let mut bytes = Vec::new();
         let (mut places, mut ends) = (Vec::new(), Vec::new());
         for (index, pages) in all.chunks(PACKET_PAGES).enumerate() {
-            let pages = arrange(order, pages, &mut seed);
+            let pages = arrange(order, pages, &mut random);
             bytes.extend(header(index as u64, 0, &pages));
             for page in pages {
                 places.push((page * PAGE_BYTES, bytes.len()));
-                for _ in 0..PAGE_BYTES / 8 {
-                    bytes.extend(next(&mut seed).to_le_bytes());
-                }
+                let from = bytes.len();
+                bytes.resize(from + PAGE_BYTES, 0);
+                random.fill(&mut bytes[from..]);
             }
             ends.push(bytes.len());
         }
@@ -156,12 +155,12 @@ fn line_of(page: u64, turn: usize) -> usize {
 }
 
 /// The pages of a packet in the order of the wire.
-fn arrange(order: Order, pages: &[usize], seed: &mut u64) -> Vec<usize> {
+fn arrange(order: Order, pages: &[usize], random: &mut Rng) -> Vec<usize> {
     match order {
         Order::Runs(run) => pages.chunks(run).rev().flatten().copied().collect(),
         Order::Unmerged | Order::Scattered | Order::Pieces(_) => pages.to_vec(),
         Order::Mixed => {
-            let is_zero: Vec<bool> = pages.iter().map(|_| next(seed) & 1 == 0).collect();
+            let is_zero: Vec<bool> = pages.iter().map(|_| random.bool()).collect();
             let mut at: Vec<usize> = (0..pages.len()).collect();
             let (mut front, mut behind) = (0, at.len());
             while front < behind {
@@ -190,13 +189,6 @@ fn header(packet_num: u64, flags: u32, pages: &[usize]) -> Vec<u8> {
     }
     header.resize(HEADER_BYTES, 0);
     header
-}
-
-/// splitmix64.
-fn next(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }
 
 /// A header with room for 128 offsets.

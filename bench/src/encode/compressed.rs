@@ -208,11 +208,8 @@ mod tests {
     #[test]
     fn what_does_not_get_smaller_is_stored_and_told_by_its_length() {
         let mut pages: Vec<u8> = (0..4096u32).map(|at| (at.wrapping_mul(at) >> 3) as u8).collect();
-        let mut word = 1u64;
-        pages.extend((0..4096).map(|_| {
-            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (word >> 56) as u8
-        }));
+        let mut random = fastrand::Rng::with_seed(1);
+        pages.extend((0..4096).map(|_| random.u8(..)));
         for compression in [Compression::Qpl, Compression::Uadk] {
             let out = compressed(compression, &pages);
             let first = u32::from_be_bytes(out[..4].try_into().expect("four"));

@@ -1,24 +1,9 @@
 //! A guest small enough for debug builds, sent into the simple destination and compared.
 
+use fastrand::Rng;
 use landfall_bench::{Plan, SourceConfig, verify};
 
 use super::{Arrived, Wire, receive};
-
-/// A small random sequence, apart from the one under test.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 /// A guest small enough for debug builds: two blocks and a tiny one.
 pub(crate) fn small(seed: u64, channels: u8) -> SourceConfig {
@@ -38,8 +23,8 @@ pub(crate) fn check(config: SourceConfig) -> (Plan, Arrived) {
     let seed = config.seed;
     let plan = Plan::new(config).expect("possible");
     let wire = Wire::of(&plan);
-    let mut random = Random(seed | 1);
-    let arrived = receive(&plan, &wire, |streams| random.below(streams));
+    let mut random = Rng::with_seed(seed);
+    let arrived = receive(&plan, &wire, |streams| random.usize(..streams));
     let result = verify(&plan, 2, |block, offset, out| {
         let start = offset as usize;
         out.copy_from_slice(&arrived.ram.blocks[usize::from(block)].1[start..start + out.len()]);

@@ -43,7 +43,7 @@ mod tests {
     use std::io::Write;
 
     use super::{ZeroKernel, scalar};
-    use crate::seed::Random;
+    use crate::seed::random;
 
     #[test]
     fn every_kernel_agrees_with_scalar_on_zero_buffers() {
@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn random_sparse_buffers_get_the_same_answer_from_all() {
-        let mut random = Random::from_environment("zero kernels");
+        let mut random = random("zero kernels");
         for _ in 0..2000 {
-            let len = LENGTHS[random.below(LENGTHS.len() as u64) as usize];
+            let len = random.choice(LENGTHS).unwrap();
             let mut buffer = vec![0u8; len];
-            for _ in 0..random.below(3) {
-                buffer[random.below(len as u64) as usize] = random.next() as u8;
+            for _ in 0..random.usize(..3) {
+                buffer[random.usize(..len)] = random.u8(..);
             }
             let expected = scalar::kernel().is_zero_slice(&buffer);
             assert_eq!(expected, buffer.iter().all(|byte| *byte == 0));

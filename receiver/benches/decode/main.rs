@@ -12,6 +12,7 @@ use std::io::Write;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use fastrand::Rng;
 use flate2::write::{DeflateEncoder, ZlibEncoder};
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
@@ -195,28 +196,18 @@ fn zlib(page: &[u8]) -> Vec<u8> {
 }
 
 fn text(number: usize) -> Vec<u8> {
-    let mut words = Words(number as u64);
+    let mut random = Rng::with_seed(number as u64);
     let mut out = Vec::with_capacity(PACKET_PAGES * PAGE + 16);
     while out.len() < PACKET_PAGES * PAGE {
-        write!(out, "word{} ", words.next() % 5000).expect("memory");
+        write!(out, "word{} ", random.u32(..5000)).expect("memory");
     }
     out.truncate(PACKET_PAGES * PAGE);
     out
 }
 
 fn noise(number: usize) -> Vec<u8> {
-    let mut words = Words(number as u64);
-    (0..PACKET_PAGES * PAGE / 4).flat_map(|_| (words.next() as u32).to_le_bytes()).collect()
-}
-
-struct Words(u64);
-
-impl Words {
-    fn next(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
+    let mut random = Rng::with_seed(number as u64);
+    (0..PACKET_PAGES * PAGE / 4).flat_map(|_| random.u32(..1 << 31).to_le_bytes()).collect()
 }
 
 fn ram(config: &MemoryConfig, bytes: u64) -> RamBlocks {

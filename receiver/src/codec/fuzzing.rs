@@ -5,7 +5,7 @@ use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, 
 use super::{CodecError, Decoder};
 use crate::place::{Filled, Places, Run};
 use crate::staging::Staging;
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of;
 use crate::wire::{Compression, PageBytes};
 
 /// Decodes the payloads of one channel, whole and in pieces.
@@ -36,10 +36,10 @@ impl Target {
     /// comes of it.
     pub fn decode(&self, compression: Compression, packets: &[(usize, &[u8])]) -> bool {
         let (whole, content) = self.run(compression, packets, |_| usize::MAX);
-        let mut seed = Seed::of_bytes(packets.last().map_or(&[], |(_, payload)| payload));
-        let most = [1, 7, 100, 5000][seed.below(4)];
+        let mut random = random_of(packets.last().map_or(&[], |(_, payload)| payload));
+        let most = [1, 7, 100, 5000][random.usize(..4)];
         let (pieces, content_of_pieces) =
-            self.run(compression, packets, |left| 1 + seed.below(left.min(most)));
+            self.run(compression, packets, |left| 1 + random.usize(..left.min(most)));
         // Not which error: a byte too many and damage behind it may come in one step or in two.
         assert_eq!(whole.is_ok(), pieces.is_ok(), "whole: {whole:?}, in pieces: {pieces:?}");
         if whole.is_ok() {
@@ -123,59 +123,62 @@ const BESIDE: [u8; PAGE_BYTES as usize] = [0xa5; PAGE_BYTES as usize];
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
     use crate::codec::tests::encode::Encoder;
+    use crate::wire::fuzzing::random_of_test;
 
     /// Pages of all sorts: noise, repetition, zero.
-    fn pages(seed: &mut Seed, count: usize) -> Vec<u8> {
+    fn pages(random: &mut Rng, count: usize) -> Vec<u8> {
         let mut pages = Vec::new();
         for _ in 0..count {
-            match seed.below(4) {
-                0 => pages.extend((0..512).flat_map(|_| seed.next_u64().to_le_bytes())),
+            match random.usize(..4) {
+                0 => pages.extend((0..512).flat_map(|_| random.u64(..).to_le_bytes())),
                 1 => pages.resize(pages.len() + 4096, 0),
                 2 => {
-                    let word = seed.next_u64().to_le_bytes();
+                    let word = random.u64(..).to_le_bytes();
                     pages.extend((0..512).flat_map(|_| word));
                 }
-                _ => pages.extend((0..4096).map(|_| b'a' + seed.below(5) as u8)),
+                _ => pages.extend((0..4096).map(|_| b'a' + random.u8(..5))),
             }
         }
         pages
     }
 
-    fn legal(seed: &mut Seed, compression: Compression) -> Vec<(usize, Vec<u8>)> {
+    fn legal(random: &mut Rng, compression: Compression) -> Vec<(usize, Vec<u8>)> {
         let mut encoder = Encoder::new(compression);
-        let packets = 1 + seed.below(3);
+        let packets = random.usize(1..=3);
         let packet = |_| {
-            let count = 1 + seed.below(PAGES_MAX);
-            (count, encoder.packet(&pages(seed, count)))
+            let count = random.usize(1..=PAGES_MAX);
+            (count, encoder.packet(&pages(random, count)))
         };
         (0..packets).map(packet).collect()
     }
 
-    fn spoil(seed: &mut Seed, packets: &mut [(usize, Vec<u8>)]) {
-        let at = seed.below(packets.len());
+    fn spoil(random: &mut Rng, packets: &mut [(usize, Vec<u8>)]) {
+        let at = random.usize(..packets.len());
         let (pages, payload) = &mut packets[at];
-        match seed.below(8) {
+        match random.usize(..8) {
             0 => {
-                let bit = seed.below(payload.len() * 8);
+                let bit = random.usize(..payload.len() * 8);
                 payload[bit / 8] ^= 1 << (bit % 8);
             }
-            1 => payload.truncate(1 + seed.below(payload.len())),
-            2 => payload.extend((0..1 + seed.below(40)).map(|byte| byte as u8)),
-            3 => payload.iter_mut().for_each(|byte| *byte = seed.next_u64() as u8),
+            1 => payload.truncate(1 + random.usize(..payload.len())),
+            2 => payload.extend((0..random.usize(1..=40)).map(|byte| byte as u8)),
+            3 => random.fill(payload),
             4 => {
-                let from = seed.below(payload.len());
-                let to = from + seed.below(payload.len() - from);
+                let from = random.usize(..payload.len());
+                let to = from + random.usize(..payload.len() - from);
                 payload.drain(from..to);
                 payload.push(0);
             }
-            5 => *pages = 1 + seed.below(PAGES_MAX),
+            5 => *pages = random.usize(1..=PAGES_MAX),
             6 => packets.swap(0, at),
             _ => {
-                for _ in 0..1 + seed.below(8) {
-                    let byte = seed.below(payload.len().min(80));
-                    payload[byte] = seed.next_u64() as u8;
+                for _ in 0..random.usize(1..=8) {
+                    let byte = random.usize(..payload.len().min(80));
+                    payload[byte] = random.u8(..);
                 }
             }
         }
@@ -183,17 +186,17 @@ mod tests {
 
     #[test]
     fn whatever_comes_nothing_is_written_beside_the_pages_and_pieces_do_not_matter() {
-        let mut seed = Seed::of_test();
+        let mut random = random_of_test();
         let rounds: usize =
             std::env::var("LANDFALL_FUZZ").map_or(ROUNDS, |text| text.parse().expect("a number"));
         let target = Target::new();
         for compression in Compression::METHODS {
             let (mut right, mut wrong) = (0, 0);
             for _ in 0..rounds {
-                let mut packets = legal(&mut seed, compression);
-                if seed.below(8) > 0 {
-                    for _ in 0..1 + seed.below(2) {
-                        spoil(&mut seed, &mut packets);
+                let mut packets = legal(&mut random, compression);
+                if random.usize(..8) > 0 {
+                    for _ in 0..random.usize(1..=2) {
+                        spoil(&mut random, &mut packets);
                     }
                 }
                 let packets: Vec<_> = packets.iter().map(|(n, bytes)| (*n, &bytes[..])).collect();

@@ -8,7 +8,7 @@ use super::script::{Script, page_content};
 use crate::channel::{Channel, ChannelId, RunMethod, Tally, Terms, Want};
 use crate::error::{Family, RunError};
 use crate::stats::ChannelCounters;
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of;
 use crate::wire::{Compression, PageBytes};
 
 /// Makes packets from `script`, each a header, then its pages or device state:
@@ -36,9 +36,9 @@ pub fn packet_sequence(script: &[u8]) {
     let stream = stream_of(script);
     let expected = Expected::of(&stream, STAGING_BYTES);
     let whole = run(&stream, &expected, false, &mut || usize::MAX);
-    let mut seed = Seed::of_bytes(script);
-    let pieces = run(&stream, &expected, false, &mut || seed.below(3000) + 1);
-    let copied = run(&stream, &expected, true, &mut || seed.below(9000) + 1);
+    let mut random = random_of(script);
+    let pieces = run(&stream, &expected, false, &mut || random.usize(..3000) + 1);
+    let copied = run(&stream, &expected, true, &mut || random.usize(..9000) + 1);
     let family = |error: Option<RunError>| error.map(|error| error.family);
     assert_eq!([pieces, copied].map(family), [family(whole); 2]);
 }

@@ -13,7 +13,7 @@ use crate::main_stream::{
 };
 use crate::migration::{MainPages, Placing};
 use crate::stats::MainCounters;
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of;
 
 /// Reads `script` as items of RAM sections, as they stand on the wire but for
 /// the content of a PAGE item, which is one byte here: 0 for zero, 1 for zero
@@ -31,8 +31,8 @@ use crate::wire::fuzzing::Seed;
 pub fn ram_records(script: &[u8]) {
     let expected = Expected::of(script);
     let whole = run(&expected, &mut || usize::MAX, false);
-    let mut seed = Seed::of_bytes(script);
-    let pieces = run(&expected, &mut || seed.below(6000) + 1, true);
+    let mut random = random_of(script);
+    let pieces = run(&expected, &mut || random.usize(..6000) + 1, true);
     assert_eq!(whole, pieces, "the pieces changed the meaning");
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
+use fastrand::Rng;
+
 use super::memory::PAGE;
-use crate::wire::fuzzing::Seed;
 
 /// What is left of a script.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +44,8 @@ fn made(recipe: u8) -> Vec<u8> {
         0 => {}
         1 => page[PAGE - 1] = 1,
         _ => {
-            let mut seed = Seed::new(recipe.into());
-            for word in page.chunks_mut(8) {
-                word.copy_from_slice(&seed.next_u64().to_be_bytes());
-            }
+            let mut random = Rng::with_seed(recipe.into());
+            random.fill(&mut page);
         }
     }
     page

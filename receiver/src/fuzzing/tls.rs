@@ -12,7 +12,7 @@ use crate::stats::ChannelCounters;
 use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
 use crate::tls::fuzzing::{OWED_MAX, Sealer};
 use crate::tls::{Opened, RECORD_BYTES_MAX, TlsStream};
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of;
 use crate::wire::{Compression, PageBytes};
 
 /// Makes records from `script`: a byte for version and suite; a length in two bytes and so
@@ -46,9 +46,9 @@ use crate::wire::{Compression, PageBytes};
 pub fn tls_records(script: &[u8]) {
     let Made { suite, sealed, honest, all, .. } = Made::of(script);
     let whole = open(Sealer::pair(suite).0, &sealed, &mut || usize::MAX);
-    let mut seed = Seed::of_bytes(script);
-    let most = [1 + RECORD_BYTES_MAX, 300, 5][seed.below(3)];
-    let pieces = open(Sealer::pair(suite).0, &sealed, &mut || seed.below(most) + 1);
+    let mut random = random_of(script);
+    let most = [1 + RECORD_BYTES_MAX, 300, 5][random.usize(..3)];
+    let pieces = open(Sealer::pair(suite).0, &sealed, &mut || random.usize(..most) + 1);
     assert_eq!(whole.end, pieces.end, "the pieces changed the end");
     assert!(whole.delivered == pieces.delivered, "the pieces changed the plaintext");
     assert_eq!(whole.owed, pieces.owed);
@@ -59,7 +59,7 @@ pub fn tls_records(script: &[u8]) {
     let mut ends = [usize::MAX, most].map(|most| {
         feed(suite, &sealed, &expected, &whole, &mut || match most {
             usize::MAX => usize::MAX,
-            _ => seed.below(most) + 1,
+            _ => random.usize(..most) + 1,
         })
     });
     let [whole, pieces] = &mut ends;

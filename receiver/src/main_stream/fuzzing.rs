@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use seeds::{main_stream_seeds, mapped_ram_file_seeds};
 
 use super::{DeviceSection, End, Event, INPUT_BYTES_MAX, MainStream, Options, Step, StreamError};
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of;
 use crate::wire::{BlockInfo, FileExtent};
 
 /// Feeds `bytes` as a main stream, whole and in pieces.
@@ -21,8 +21,8 @@ use crate::wire::{BlockInfo, FileExtent};
 pub fn main_stream(bytes: &[u8]) {
     let options = Options { tail_bytes_max: 1024 * 1024, ..Options::default() };
     let (whole, _) = run(bytes, options, || usize::MAX);
-    let mut seed = Seed::of_bytes(bytes);
-    let (pieces, _) = run(bytes, options, || seed.below(64).saturating_add(1));
+    let mut random = random_of(bytes);
+    let (pieces, _) = run(bytes, options, || random.usize(..64).saturating_add(1));
     assert_eq!(whole, pieces, "the pieces changed the meaning");
 }
 
@@ -38,8 +38,8 @@ pub fn file(bytes: &[u8], offset: usize) {
     let file = FileExtent { offset: wide(offset), bytes: wide(bytes.len()) };
     let options = Options { tail_bytes_max: 1024 * 1024, file: Some(file), ..Options::default() };
     let (whole, _) = run(bytes, options, || usize::MAX);
-    let mut seed = Seed::of_bytes(bytes);
-    let (pieces, _) = run(bytes, options, || seed.below(64).saturating_add(1));
+    let mut random = random_of(bytes);
+    let (pieces, _) = run(bytes, options, || random.usize(..64).saturating_add(1));
     assert_eq!(whole, pieces, "the pieces changed the meaning");
     let mut taken = 0;
     for block in whole.blocks.iter().flat_map(|blocks| blocks.iter()) {
@@ -170,6 +170,6 @@ fn line(event: &Event<'_>) -> Option<String> {
         }
         _ => return Some(format!("{event:?}")),
     };
-    let mut seed = Seed::of_bytes(bytes);
-    Some(format!("{name} {block} {offset:#x} {} bytes {:016x}", bytes.len(), seed.next_u64()))
+    let mut random = random_of(bytes);
+    Some(format!("{name} {block} {offset:#x} {} bytes {:016x}", bytes.len(), random.u64(..)))
 }

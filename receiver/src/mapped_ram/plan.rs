@@ -75,7 +75,7 @@ fn word(bitmap: &[u8], index: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fuzzing::Seed;
+    use crate::wire::fuzzing::random_of_test;
 
     fn stretches(bitmap: &[u8], pages: u64, most: u64) -> Vec<Stretch> {
         let mut all = Stretches::new(0..pages, most);
@@ -115,14 +115,14 @@ mod tests {
 
     #[test]
     fn random_bitmaps_are_divided_as_bit_by_bit() {
-        let mut seed = Seed::of_test();
+        let mut random = random_of_test();
         for _ in 0..500 {
-            let pages = 1 + seed.below(700) as u64;
-            let most = 1 + seed.below(300) as u64;
+            let pages = random.u64(1..=700);
+            let most = random.u64(1..=300);
             let mut bitmap = vec![0; pages.div_ceil(64) as usize * 8];
             for byte in &mut bitmap {
                 // Long runs as well as scattered bits.
-                *byte = [0, 0xff, seed.next_u64() as u8][seed.below(3)];
+                *byte = [0, 0xff, random.u8(..)][random.usize(..3)];
             }
             let mut next = 0;
             for Stretch { is_set, pages: run } in stretches(&bitmap, pages, most) {

@@ -1,4 +1,6 @@
-//! Bodies for fuzzers, and the seeded numbers that the in-tree loops use.
+//! Bodies for fuzzers, and what the in-tree loops need: random numbers, changes to bytes.
+
+use fastrand::Rng;
 
 use super::{
     DEVICE_STATE_HEADER_BYTES, DeviceStateHeader, PACKET_START_BYTES, PacketHeader, PacketKind,
@@ -135,77 +137,56 @@ pub fn return_path(bytes: &[u8]) {
     }
 }
 
-/// Numbers that look random and come again with the same seed (SplitMix64).
-#[derive(Clone, Debug)]
-pub struct Seed(u64);
+/// Random numbers for a body: the same for the same `bytes`.
+pub fn random_of(bytes: &[u8]) -> Rng {
+    Rng::with_seed(bytes.iter().fold(0, |sum: u64, &byte| {
+        sum.wrapping_mul(0x0000_0100_0000_01b3).wrapping_add(u64::from(byte))
+    }))
+}
 
-impl Seed {
-    /// The numbers of one seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A seed made of `bytes`.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.iter().fold(0, |sum: u64, &byte| {
-            sum.wrapping_mul(0x0000_0100_0000_01b3).wrapping_add(u64::from(byte))
-        }))
-    }
-
-    /// A new seed for each run, printed; or that in `LANDFALL_SEED`.
-    #[cfg(test)]
-    pub(crate) fn of_test() -> Self {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-        let seed = std::env::var("LANDFALL_SEED").map_or(now, |text| text.parse().unwrap());
-        println!("LANDFALL_SEED={seed}");
-        Self(seed)
-    }
-
-    /// The next number.
-    pub const fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        b ^ (b >> 31)
-    }
-
-    /// The next number, below `limit`; 0 if that is 0.
-    pub fn below(&mut self, limit: usize) -> usize {
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        let number = self.next_u64().checked_rem(limit).unwrap_or(0);
-        usize::try_from(number).unwrap_or(0)
-    }
+/// Random numbers for a test: others for each run, their seed printed; or those of `LANDFALL_SEED`.
+#[cfg(test)]
+pub(crate) fn random_of_test() -> Rng {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = std::env::var("LANDFALL_SEED").map_or(now, |text| text.parse().unwrap());
+    println!("LANDFALL_SEED={seed}");
+    Rng::with_seed(seed)
 }
 
 /// Changes `bytes` a little: bits, bytes, numbers, lengths, order.
-pub fn mutate(seed: &mut Seed, bytes: &mut Vec<u8>) {
-    for _ in 0..=seed.below(3) {
-        let at = seed.below(bytes.len());
-        let end = at.saturating_add(seed.below(16)).min(bytes.len());
-        match seed.below(6) {
+pub fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.usize(..3) {
+        let at = place(random, bytes);
+        let end = at.saturating_add(random.usize(..16)).min(bytes.len());
+        match random.usize(..6) {
             0 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1u8.wrapping_shl(u32::try_from(seed.below(8)).unwrap_or(0));
+                    *byte ^= 1u8.wrapping_shl(random.u32(..8));
                 }
             }
             1 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte = seed.next_u64().to_be_bytes()[0];
+                    *byte = random.u8(..);
                 }
             }
             2 => drop(bytes.drain(at..end)),
             3 => {
                 let again = bytes.get(at..end).unwrap_or_default().to_vec();
-                let to = seed.below(bytes.len());
+                let to = place(random, bytes);
                 drop(bytes.splice(to..to, again));
             }
             4 => {
-                let special = SPECIAL.get(seed.below(SPECIAL.len())).copied().unwrap_or_default();
+                let special = random.choice(SPECIAL).unwrap_or_default();
                 drop(bytes.splice(at..at, special.iter().copied()));
             }
             _ => bytes.truncate(at),
         }
     }
+}
+
+/// Of one of the bytes; 0 where there is none.
+fn place(random: &mut Rng, bytes: &[u8]) -> usize {
+    random.usize(..bytes.len().max(1))
 }
 
 /// Type and length of each reply, and how many bytes it has in all.
@@ -230,26 +211,26 @@ mod tests {
 
     #[test]
     fn changed_packets_never_panic_a_parser() {
-        let mut seed = Seed::of_test();
+        let mut random = random_of_test();
         for _ in 0..3000 {
             let mut bytes = vec![0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 0];
             bytes.extend([0, 0, 0, 128, 0, 0, 0, 1, 0, 0, 0x10, 0]);
             bytes.resize(1344 + 4096, 0);
-            bytes[11] = [0, 1, 2, 4, 0x40][seed.below(5)];
+            bytes[11] = random.choice([0, 1, 2, 4, 0x40]).unwrap();
             bytes[64..67].copy_from_slice(b"mem");
             let again = bytes.clone();
             bytes.extend(again);
-            mutate(&mut seed, &mut bytes);
+            mutate(&mut random, &mut bytes);
             packets(&bytes);
         }
     }
 
     #[test]
     fn changed_replies_never_panic_a_parser() {
-        let mut seed = Seed::of_test();
+        let mut random = random_of_test();
         for _ in 0..3000 {
             let mut bytes = b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0".to_vec();
-            mutate(&mut seed, &mut bytes);
+            mutate(&mut random, &mut bytes);
             return_path(&bytes);
         }
     }

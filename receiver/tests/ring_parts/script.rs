@@ -1,5 +1,6 @@
 //! What is received, in which order: from a seed.
 
+use fastrand::Rng;
 use landfall_receiver::channel::HEADER_BYTES_MAX;
 use landfall_receiver::place::Run;
 
@@ -26,28 +27,28 @@ impl Packet {
 
 impl Script {
     /// Packets of all sizes, most of them with pages.
-    pub(crate) fn random(random: &mut Random, kind: Kind) -> Self {
-        let packet = |random: &mut Random| {
-            let runs_max = [0, 1, 4, RUNS_MAX][random.below(4)];
-            let runs = (0..random.below(runs_max + 1)).map(|_| {
-                let pages = 1 + random.below(3) as u64;
-                let offset = random.below(BLOCK_PAGES - 3) as u64 * 4096;
+    pub(crate) fn random(random: &mut Rng, kind: Kind) -> Self {
+        let packet = |random: &mut Rng| {
+            let runs_max = [0, 1, 4, RUNS_MAX][random.usize(..4)];
+            let runs = (0..random.usize(..runs_max + 1)).map(|_| {
+                let pages = random.u64(1..=3);
+                let offset = random.usize(..BLOCK_PAGES - 3) as u64 * 4096;
                 Run { offset, bytes: pages * 4096 }
             });
             let runs: Vec<Run> = runs.collect();
             Packet {
-                header: 1 + random.below(HEADER_BYTES_MAX),
-                block: random.below(BLOCKS),
+                header: random.usize(1..=HEADER_BYTES_MAX),
+                block: random.usize(..BLOCKS),
                 // Of what one packet may have.
                 runs: if kind.away().is_some() {
                     runs.into_iter().take(42).collect()
                 } else {
                     runs
                 },
-                link: random.below(4) > 0,
+                link: random.usize(..4) > 0,
             }
         };
-        let packets = 3 + random.below(25);
+        let packets = 3 + random.usize(..25);
         Self((0..packets).map(|_| packet(random)).collect())
     }
 
@@ -71,30 +72,11 @@ impl Script {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood): small, and the same everywhere.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let words = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes());
-        words.take(count).collect()
-    }
+/// So many bytes.
+pub(crate) fn bytes_of(random: &mut Rng, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    random.fill(&mut bytes);
+    bytes
 }
 
 /// The seed of this run; `LANDFALL_SEED` makes it that of another.

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 use landfall_receiver::place::{Run, advance};
 use landfall_receiver::ring::{Expected, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use landfall_receiver::wake::Wake;
 
 use super::Kind;
-use super::script::{BLOCK_PAGES, BLOCKS, Packet, RUNS_MAX, Random, Script};
+use super::script::{BLOCK_PAGES, BLOCKS, Packet, RUNS_MAX, Script};
 
 /// What came, apart from RAM.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -279,17 +280,17 @@ impl Write for Stream {
 }
 
 /// Sends in pieces of all sizes, with pauses, and ends the stream.
-pub(crate) fn send_in_cuts(mut source: Stream, mut content: &[u8], mut random: Random) {
+pub(crate) fn send_in_cuts(mut source: Stream, mut content: &[u8], mut random: Rng) {
     while !content.is_empty() {
-        let most = [1, 7, 300, 1344, 5000, 100_000][random.below(6)];
-        let bytes = (1 + random.below(most)).min(content.len());
+        let most = [1, 7, 300, 1344, 5000, 100_000][random.usize(..6)];
+        let bytes = (1 + random.usize(..most)).min(content.len());
         // A receiver that has its script together no longer listens.
         if source.write_all(&content[..bytes]).is_err() {
             return;
         }
         content = &content[bytes..];
-        match random.below(8) {
-            0 => thread::sleep(Duration::from_micros(random.below(300) as u64)),
+        match random.usize(..8) {
+            0 => thread::sleep(Duration::from_micros(random.u64(..300))),
             1..4 => thread::yield_now(),
             _ => {}
         }

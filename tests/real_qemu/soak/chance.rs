@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::random::Random;
-
 /// What must become of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Must {
@@ -48,22 +46,5 @@ impl Must {
             }
             _ => Err(format!("must {self:?}, but the report is {report}")),
         }
-    }
-}
-
-impl Random {
-    /// True once in `count` times.
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
-    /// Any of these.
-    pub(super) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
-    /// From `least` to `most`.
-    pub(super) fn within(&mut self, least: usize, most: usize) -> usize {
-        least + self.below(most - least + 1)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fastrand::Rng;
 use landfall_bench::Version;
 use landfall_bench::config::{BlockConfig, SourceConfig};
 use landfall_bench::encode::compressed::Compression;
@@ -10,7 +11,6 @@ use uuid::Uuid;
 
 use super::way::Way;
 use crate::memory_file;
-use crate::random::Random;
 
 /// A guest and its wire, as a configuration and as options of `landfall send`.
 pub(super) struct Synthetic {
@@ -21,16 +21,16 @@ pub(super) struct Synthetic {
 }
 
 impl Synthetic {
-    pub(super) fn by_chance(scratch: &Path, random: &mut Random) -> Result<Self, String> {
+    pub(super) fn by_chance(scratch: &Path, random: &mut Rng) -> Result<Self, String> {
         // Without channels there is the most to draw: on main, and to go through.
-        let channels = match random.below(5) {
+        let channels = match random.usize(..5) {
             0 | 1 => 0,
-            2 => random.pick(&[1, 2, 4, 8, 16, 32, 64]),
-            _ => random.within(1, 64) as u8,
+            2 => random.choice([1, 2, 4, 8, 16, 32, 64]).unwrap(),
+            _ => random.u8(1..=64),
         };
         let way = Way::by_chance(channels, random);
-        let mib = if random.one_in(6) { random.within(64, 160) } else { random.within(4, 40) };
-        let config = SourceConfig::new(random.next() >> 32, (mib as u64) << 20, channels);
+        let mib = if random.u8(..6) == 0 { random.usize(64..=160) } else { random.usize(4..=40) };
+        let config = SourceConfig::new(random.u32(..).into(), (mib as u64) << 20, channels);
         let mut source = Self { config, arguments: Vec::new(), pace: None, way };
         source.option("--multifd", &channels);
         let seed = source.config.seed;
@@ -40,8 +40,8 @@ impl Synthetic {
         source.wire(random);
         source.encoded(speaks, random);
         source.beside_ram(speaks, random);
-        if random.one_in(6) {
-            let pace = random.pick(&[20_u64, 50, 100]) << 20;
+        if random.u8(..6) == 0 {
+            let pace = random.choice([20_u64, 50, 100]).unwrap() << 20;
             source.option("--pace", &pace);
             source.pace = Some(pace);
         }
@@ -49,36 +49,36 @@ impl Synthetic {
     }
 
     /// The QEMU that is imitated, and what its machine says of itself.
-    fn version(&mut self, random: &mut Random) -> Version {
-        let (version, machines) = random.pick(&VERSIONS);
-        let family = random.pick(&["pc-q35", "pc-i440fx"]);
-        let machine = format!("{family}-{}", random.pick(machines));
+    fn version(&mut self, random: &mut Rng) -> Version {
+        let (version, machines) = random.choice(VERSIONS).unwrap();
+        let family = random.choice(["pc-q35", "pc-i440fx"]).unwrap();
+        let machine = format!("{family}-{}", random.choice(machines).unwrap());
         let version = Version::of_machine(version).expect("a version");
         self.config.speak_as(version, &machine).expect("a version");
         self.option("--speak", &version);
         self.option("-M", &machine);
-        if self.config.form.configuration && random.one_in(4) {
-            self.config.page_bytes = random.pick(&[8192, 16384, 32768, 65536]);
+        if self.config.form.configuration && random.u8(..4) == 0 {
+            self.config.page_bytes = random.choice([8192, 16384, 32768, 65536]).unwrap();
             self.config.target_page_bits = true;
             let page_bytes = self.config.page_bytes;
             self.option("--page-size", &page_bytes);
         }
-        if random.one_in(2) {
-            let uuid = Uuid::from_u64_pair(random.next() | 1, random.next());
+        if random.bool() {
+            let uuid = Uuid::from_u64_pair(random.u64(..) | 1, random.u64(..));
             self.config.uuid = uuid.into_bytes();
             self.option("--uuid", &uuid);
-            self.config.validate_uuid = self.config.form.configuration && random.one_in(2);
+            self.config.validate_uuid = self.config.form.configuration && random.bool();
             self.flag("--validate-uuid", self.config.validate_uuid);
         }
         version
     }
 
-    fn guest(&mut self, mib: usize, scratch: &Path, random: &mut Random) -> Result<(), String> {
-        let is_image = random.one_in(8);
+    fn guest(&mut self, mib: usize, scratch: &Path, random: &mut Rng) -> Result<(), String> {
+        let is_image = random.u8(..8) == 0;
         if is_image {
             let image = scratch.join("image");
             let pages = (mib << 20) / memory_file::PAGE_BYTES;
-            memory_file::prepare(&image, pages, random.next(), |_| false)
+            memory_file::prepare(&image, pages, random.u64(..), |_| false)
                 .map_err(|error| format!("{}: {error}", image.display()))?;
             self.config.blocks = vec![BlockConfig::new("pc.ram", (mib as u64) << 20)];
             self.option("--image", &image.display());
@@ -86,7 +86,8 @@ impl Synthetic {
         } else {
             self.option("--ram", &format_args!("{mib}M"));
         }
-        let (dirty, zero) = (random.pick(&[0, 5, 20, 50]), random.pick(&[0, 10, 40, 90]));
+        let dirty = random.choice([0, 5, 20, 50]).unwrap();
+        let zero = random.choice([0, 10, 40, 90]).unwrap();
         self.config.dirty_share = f64::from(dirty) / 100.0;
         self.config.zero_share = f64::from(zero) / 100.0;
         self.option("--dirty", &dirty);
@@ -94,34 +95,36 @@ impl Synthetic {
         Ok(())
     }
 
-    fn wire(&mut self, random: &mut Random) {
-        let is_snapshot = self.config.channels == 0 && random.one_in(4);
-        self.config.rounds = if is_snapshot { 1 } else { random.within(1, 6) as u32 };
+    fn wire(&mut self, random: &mut Rng) {
+        let is_snapshot = self.config.channels == 0 && random.u8(..4) == 0;
+        self.config.rounds = if is_snapshot { 1 } else { random.u32(1..=6) };
         let rounds = self.config.rounds;
         self.option("--rounds", &rounds);
-        self.config.rounds_per_part = random.within(1, 3) as u32;
+        self.config.rounds_per_part = random.u32(1..=3);
         let rounds_per_part = self.config.rounds_per_part;
         self.option("--rounds-per-section", &rounds_per_part);
-        if random.one_in(3) {
-            let (name, zero) = random.pick(&[
-                ("multifd", ZeroForm::InPackets),
-                ("legacy", ZeroForm::OnMain),
-                ("none", ZeroForm::FullPages),
-            ]);
+        if random.u8(..3) == 0 {
+            let (name, zero) = random
+                .choice([
+                    ("multifd", ZeroForm::InPackets),
+                    ("legacy", ZeroForm::OnMain),
+                    ("none", ZeroForm::FullPages),
+                ])
+                .unwrap();
             self.config.form.zero = zero;
             self.option("--zero-page-detection", &name);
         }
-        let early = if random.one_in(4) { random.within(1, 3) as u32 } else { 0 };
+        let early = if random.u8(..4) == 0 { random.u32(1..=3) } else { 0 };
         self.config.early_sections = early;
         self.option("--early-sections", &early);
-        let forged = if random.one_in(3) { random.within(1, 4) as u32 } else { 0 };
+        let forged = if random.u8(..3) == 0 { random.u32(1..=4) } else { 0 };
         self.config.devices.forged_tails = forged;
         self.option("--forged-tails", &forged);
-        if random.one_in(12) {
+        if random.u8(..12) == 0 {
             self.config.form.footers = false;
             self.flag("--no-footers", true);
         }
-        if random.one_in(12) {
+        if random.u8(..12) == 0 {
             self.config.form.vmdesc = VmdescForm::Absent;
             self.flag("--no-vmdesc", true);
         }
@@ -130,55 +133,55 @@ impl Synthetic {
             self.config.return_path = false;
             return self.flag("--background-snapshot", true);
         }
-        self.config.postcopy_advise = random.one_in(8);
+        self.config.postcopy_advise = random.u8(..8) == 0;
         self.flag("--postcopy-ram", self.config.postcopy_advise);
         // Only a source that closes says where a stream without a description ends.
         let is_silent = self.config.form.vmdesc == VmdescForm::Absent
             || !self.way.is_connection()
-            || random.one_in(4);
+            || random.u8(..4) == 0;
         self.config.return_path = !is_silent;
         self.flag("--no-return-path", is_silent);
-        self.config.switchover_ack = !is_silent && random.one_in(4);
+        self.config.switchover_ack = !is_silent && random.u8(..4) == 0;
         self.flag("--switchover-ack", self.config.switchover_ack);
     }
 
     /// How pages are encoded, and which are left out.
-    fn encoded(&mut self, speaks: Version, random: &mut Random) {
+    fn encoded(&mut self, speaks: Version, random: &mut Rng) {
         let is_image = !self.config.images.is_empty();
         if self.config.channels > 0 {
-            let (name, method) = random.pick(&COMPRESSIONS);
+            let (name, method) = random.choice(COMPRESSIONS).unwrap();
             self.config.compression = method;
             self.option("--compression", &name);
         } else if !self.config.background_snapshot {
-            self.config.compress = speaks <= LAST_WITH_BLOCK_AND_COMPRESS && random.one_in(2);
+            self.config.compress = speaks <= LAST_WITH_BLOCK_AND_COMPRESS && random.bool();
             self.flag("--compress", self.config.compress);
             let is_small = self.config.page_bytes <= XBZRLE_PAGE_BYTES_MAX;
-            self.config.xbzrle = is_small && !is_image && random.one_in(2);
+            self.config.xbzrle = is_small && !is_image && random.bool();
             self.flag("--xbzrle", self.config.xbzrle);
             self.config.patched_share = if self.config.xbzrle { PATCHED_SHARE } else { 0.0 };
         }
         if self.config.compress || self.config.compression != Compression::None {
-            self.config.level = random.within(1, 3) as u32;
+            self.config.level = random.u32(1..=3);
             let level = self.config.level;
             self.option("--level", &level);
-            let compressible = random.pick(&[0, 50, 90]);
+            let compressible = random.choice([0, 50, 90]).unwrap();
             self.config.compressible_share = f64::from(compressible) / 100.0;
             self.option("--compressible", &compressible);
         }
         let has_addresses = self.config.form.configuration && !self.config.postcopy_advise;
-        self.config.x_ignore_shared = has_addresses && !is_image && random.one_in(6);
+        self.config.x_ignore_shared = has_addresses && !is_image && random.u8(..6) == 0;
         self.config.blocks[0].shared = self.config.x_ignore_shared;
         self.flag("--x-ignore-shared", self.config.x_ignore_shared);
     }
 
     /// Sections beside ram that are no device's.
-    fn beside_ram(&mut self, speaks: Version, random: &mut Random) {
+    fn beside_ram(&mut self, speaks: Version, random: &mut Rng) {
         if self.config.background_snapshot {
             return;
         }
-        self.config.dirty_bitmaps = random.one_in(4);
+        self.config.dirty_bitmaps = random.u8(..4) == 0;
         self.flag("--dirty-bitmaps", self.config.dirty_bitmaps);
-        self.config.disk = speaks <= LAST_WITH_BLOCK_AND_COMPRESS && random.one_in(4);
+        self.config.disk = speaks <= LAST_WITH_BLOCK_AND_COMPRESS && random.u8(..4) == 0;
         self.flag("--block", self.config.disk);
     }
 

@@ -25,9 +25,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use fastrand::Rng;
 use serde_json::Value;
 
-use crate::random::Random;
 use crate::run::Programs;
 use crate::{find_programs, say, skip, turn};
 use chance::Ended;
@@ -69,7 +69,7 @@ fn soak(programs: &Programs, scratch: &Path, limit: Duration, seed: u64) -> Resu
         fs::create_dir(&run_scratch)
             .map_err(|error| format!("{}: {error}", run_scratch.display()))?;
         // A run depends on the seed and its number alone.
-        let mut random = Random::new(Random::new(seed ^ index << 32).next());
+        let mut random = Rng::with_seed(seed ^ index << 32).fork();
         let run = Run {
             programs,
             scratch: &run_scratch,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use landfall_bench::writing_guest::WALKS_AT;
 use serde_json::Value;
 
@@ -15,7 +16,6 @@ use crate::case::{self, Case, Extra, Guest, Tls};
 use crate::destination::Received;
 use crate::machine::MemoryFile;
 use crate::memory_file::{self, PAGE_BYTES};
-use crate::random::Random;
 use crate::run::verify;
 use crate::source::Source;
 
@@ -23,16 +23,16 @@ use crate::source::Source;
 pub(super) fn run(
     run: &Run<'_>,
     qemu: &str,
-    random: &mut Random,
+    random: &mut Rng,
     receiver: &mut Receiver,
 ) -> Result<Done, String> {
     // The one receiver of a soak is told once whether it is under TLS.
     let case = Case { tls: Tls::Off, ..case::by_chance(qemu, random) };
-    let dies_ms = random.one_in(4).then(|| match case.guest {
-        Guest::Paused => random.below(600),
-        Guest::Running => random.below(3000),
+    let dies_ms = (random.u8(..4) == 0).then(|| match case.guest {
+        Guest::Paused => random.usize(..600),
+        Guest::Running => random.usize(..3000),
     });
-    let memory_seed = random.next();
+    let memory_seed = random.u64(..);
     let text = case.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     let dies = dies_ms.map_or_else(String::new, |ms| format!(" killed after {ms} ms"));
     let with_case = |error: String| format!("{text}{dies}: {error}");

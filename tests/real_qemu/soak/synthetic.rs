@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use landfall_bench::Plan;
 use landfall_bench::send::{End, Fault, Progress, SendOptions, send};
 
@@ -14,12 +15,11 @@ use super::receiver::{Receiver, Settings};
 use super::way::{SourceEnd, Way};
 use super::{Done, Run, faults};
 use crate::process::Process;
-use crate::random::Random;
 
 /// Sends a guest, as chance has it.
 pub(super) fn run(
     run: &Run<'_>,
-    random: &mut Random,
+    random: &mut Rng,
     receiver: &mut Receiver,
 ) -> Result<Done, String> {
     let source = Synthetic::by_chance(run.scratch, random)?;
@@ -74,9 +74,9 @@ enum Fate {
 }
 
 impl Fate {
-    fn by_chance(plan: &Plan, way: Way, run: &Run<'_>, random: &mut Random) -> Self {
-        match random.below(8) {
-            0 => Self::Killed { ms: random.below(500) as u64 },
+    fn by_chance(plan: &Plan, way: Way, run: &Run<'_>, random: &mut Rng) -> Self {
+        match random.usize(..8) {
+            0 => Self::Killed { ms: random.u64(..500) },
             1 | 2 => {
                 let (fault, must) = faults::by_chance(plan, way, run, random);
                 Self::Faulty { fault, must }

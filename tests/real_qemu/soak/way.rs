@@ -7,12 +7,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use fastrand::Rng;
 use landfall_bench::send::Target;
 
 use super::receiver::{Receiver, Settings};
 use crate::case::Transport;
 use crate::handed_over::inherited;
-use crate::random::Random;
 
 /// From the source to the receiver. Only where this listens there is a way for channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) fn by_chance(channels: u8, random: &mut Random) -> Self {
-        if channels > 0 || random.one_in(3) {
-            return Self::Listening(random.pick(&[Transport::Tcp, Transport::Unix]));
+    pub(super) fn by_chance(channels: u8, random: &mut Rng) -> Self {
+        if channels > 0 || random.u8(..3) == 0 {
+            return Self::Listening(random.choice([Transport::Tcp, Transport::Unix]).unwrap());
         }
-        let offset = random.pick(&[0, 777, 65536]);
-        random.pick(&[Self::Socket, Self::Pipe, Self::File { offset }, Self::Commands])
+        let offset = random.choice([0, 777, 65536]).unwrap();
+        random.choice([Self::Socket, Self::Pipe, Self::File { offset }, Self::Commands]).unwrap()
     }
 
     /// Whether the receiver can answer, and the source break it off other than by its own end.

@@ -203,8 +203,9 @@ fn assert_usage(result: Result<Result<Equal, Difference>, Failure>, part: &str) 
 
 /// So many pages of bytes that repeat nowhere near.
 fn pages(count: usize) -> Vec<u8> {
-    let words = (0..count as u64 * 512).map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    words.flat_map(u64::to_le_bytes).collect()
+    let mut bytes = vec![0; count * 4096];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes
 }
 
 /// A folder for one test.

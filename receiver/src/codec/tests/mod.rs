@@ -65,13 +65,10 @@ fn run(page: u64, pages: u64) -> Run {
 
 /// Pages of three kinds: noise, text, one value.
 fn pages(salt: u64, count: u64) -> Vec<u8> {
-    let mut noise = salt;
+    let mut random = fastrand::Rng::with_seed(salt);
     let mut page = |number: u64| -> Vec<u8> {
         let byte = |at: u64| match number % 3 {
-            0 => {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (noise >> 56) as u8
-            }
+            0 => random.u8(..),
             1 => b"the same again "[(at % 15) as usize],
             _ => salt as u8,
         };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::main_stream::fuzzing;
-use crate::wire::fuzzing::{Seed, mutate};
+use crate::wire::fuzzing::{mutate, random_of_test};
 
 /// A command's number and payload.
 type Sent<'a> = (u16, &'a [u8]);
@@ -171,11 +171,11 @@ fn too_many_sections_are_refused() {
 
 #[test]
 fn noise_and_changed_streams_give_the_same_answer_in_any_pieces() {
-    let mut seed = Seed::of_test();
+    let mut random = random_of_test();
     let base = [complete(true), complete(false)];
     for _ in 0..400 {
-        let mut bytes = base[seed.below(2)].clone();
-        mutate(&mut seed, &mut bytes);
+        let mut bytes = base[random.usize(..2)].clone();
+        mutate(&mut random, &mut bytes);
         fuzzing::main_stream(&bytes);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::main_stream::fuzzing;
 use crate::wire::FileExtent;
-use crate::wire::fuzzing::{Seed, mutate};
+use crate::wire::fuzzing::{mutate, random_of_test};
 
 const BLOCKS: [(&str, u64); 2] = [("mem", 0x1_0000), ("pc.bios", 0x2000)];
 
@@ -99,15 +99,15 @@ fn a_page_in_the_stream_of_such_a_file_is_refused() {
 
 #[test]
 fn changed_files_never_panic_and_never_place_pages_outside_or_twice() {
-    let mut seed = Seed::of_test();
+    let mut random = random_of_test();
     let base = file(64, |_, _| {});
     for _ in 0..1000 {
         let mut bytes = base.clone();
         // Most of the file is pages: change where the stream is.
-        let at = [64, 0x1_1000, bytes.len() - 400][seed.below(3)].min(bytes.len());
+        let at = [64, 0x1_1000, bytes.len() - 400][random.usize(..3)].min(bytes.len());
         let end = (at + 200).min(bytes.len());
         let mut part = bytes[at..end].to_vec();
-        mutate(&mut seed, &mut part);
+        mutate(&mut random, &mut part);
         bytes.splice(at..end, part);
         fuzzing::file(&bytes, 64.min(bytes.len()));
     }

@@ -14,7 +14,7 @@ use crate::stats::{BlockCounters, ChannelCounters};
 use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
 use crate::tls::record::{ContentType, PLAIN_BYTES_MAX, Protection};
 use crate::wire::PageBytes;
-use crate::wire::fuzzing::Seed;
+use crate::wire::fuzzing::random_of_test;
 
 /// A feed with a channel behind it, and the other side's keys.
 struct Bed {
@@ -131,12 +131,12 @@ fn packet(pages: &[u64], fill: u8) -> Vec<u8> {
     bytes
 }
 
-/// Packets from `numbers`, and what they leave in RAM: the last fill of each page.
-fn packets(numbers: &mut Seed) -> (Vec<u8>, Vec<u8>, u64) {
+/// Packets from `random`, and what they leave in RAM: the last fill of each page.
+fn packets(random: &mut fastrand::Rng) -> (Vec<u8>, Vec<u8>, u64) {
     let (mut bytes, mut fills, mut syncs) = (Vec::new(), vec![0; PAGES as usize], 0);
     for number in 0..12u8 {
-        let at = numbers.below(PAGES as usize) as u64;
-        let count = numbers.below((PAGES - at).min(129) as usize) as u64;
+        let at = random.usize(..PAGES as usize) as u64;
+        let count = random.usize(..(PAGES - at).min(129) as usize) as u64;
         let pages: Vec<u64> = (at..at + count).collect();
         syncs += u64::from(count == 0);
         let fill = number + 1;
@@ -148,26 +148,26 @@ fn packets(numbers: &mut Seed) -> (Vec<u8>, Vec<u8>, u64) {
 
 #[test]
 fn any_records_in_any_pieces_leave_the_same_ram() {
-    let numbers = &mut Seed::of_test();
+    let random = &mut random_of_test();
     for round in 0..40 {
-        let (stream, fills, syncs) = packets(numbers);
+        let (stream, fills, syncs) = packets(random);
         // Some of it has come through the door.
-        let first = numbers.below(stream.len().min(9000));
+        let first = random.usize(..stream.len().min(9000));
         let tls13 = round % 2 == 0;
         let mut bed = Bed::new(tls13, &stream[..first]);
         let mut sealed = Vec::new();
         let mut rest = &stream[first..];
         while !rest.is_empty() {
-            if tls13 && numbers.below(8) == 0 {
+            if tls13 && random.usize(..8) == 0 {
                 sealed.extend(record(&mut bed.seals, ContentType::DATA, &[]));
             }
-            let most = [64, 700, 4096, PLAIN_BYTES_MAX][numbers.below(4)];
-            let now = (1 + numbers.below(most)).min(rest.len());
+            let most = [64, 700, 4096, PLAIN_BYTES_MAX][random.usize(..4)];
+            let now = (1 + random.usize(..most)).min(rest.len());
             sealed.extend(record(&mut bed.seals, ContentType::DATA, &rest[..now]));
             rest = &rest[now..];
         }
-        let largest = [300, 5000, 1 << 20][numbers.below(3)];
-        let took = bed.receive(&sealed, || numbers.below(largest)).unwrap();
+        let largest = [300, 5000, 1 << 20][random.usize(..3)];
+        let took = bed.receive(&sealed, || random.usize(..largest)).unwrap();
         assert_eq!(took, Took::More);
         for (page, &fill) in fills.iter().enumerate() {
             let found = bed.page(page as u64);
@@ -214,7 +214,7 @@ fn an_end_inside_a_record_is_an_error_wherever_it_is() {
 
 #[test]
 fn what_was_changed_on_its_way_never_gets_to_ram() {
-    let numbers = &mut Seed::of_test();
+    let random = &mut random_of_test();
     for round in 0..200 {
         let mut bed = Bed::new(round % 2 == 0, &[]);
         let stream = packet(&[0, 1, 2], 7);
@@ -222,10 +222,10 @@ fn what_was_changed_on_its_way_never_gets_to_ram() {
         for piece in stream.chunks(PAGE as usize) {
             sealed.extend(record(&mut bed.seals, ContentType::DATA, piece));
         }
-        let at = numbers.below(sealed.len());
-        sealed[at] ^= 1 << numbers.below(8);
-        let largest = 1 + numbers.below(1 << 15);
-        let result = bed.receive(&sealed, || numbers.below(largest));
+        let at = random.usize(..sealed.len());
+        sealed[at] ^= 1 << random.usize(..8);
+        let largest = 1 + random.usize(..1 << 15);
+        let result = bed.receive(&sealed, || random.usize(..largest));
         // A longer record is waited for; the version is not authenticated in TLS 1.2.
         let complete = (0..3).all(|page| bed.page(page).iter().all(|&byte| byte == 7));
         let waits = bed.feed.is_inside();
