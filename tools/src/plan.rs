@@ -149,7 +149,7 @@ fn story(question: &Question, run: &TakenFor) -> String {
         );
     }
     if run.is_held_back_by(&question.network) {
-        text.push_str(" The link held it back: the source is taken to be as fast as any.");
+        text.push_str(" The link held it back: how fast the source is it does not tell.");
     }
     if run.peer.starts_with("127.") || run.peer.starts_with("unix") || run.peer.contains("::1") {
         text.push_str(" It was taken on one host: a card costs more.");

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use landfall_bench::compare::{Content, Kind};
+use landfall_bench::forecast::{Calibration, PAGE_BYTES};
 use landfall_bench::writing_guest::{BURSTS_PER_SECOND, Writing, walks, write_disk};
 use serde_json::{Value, json};
 
@@ -52,6 +53,16 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// What its report tells of costs.
+    pub(crate) fn calibration(&self) -> Calibration {
+        Calibration::read(&self.report).expect("a report of channels, long enough")
+    }
+
+    /// CPU seconds of the destination's readers and its main thread: what the costs are of.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        self.calibration().cpu_s()
+    }
+
     /// What [`Self::keep`] has written; nothing if it has not.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let mut kept: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
@@ -60,7 +71,8 @@ impl Measured {
             report: kept["report"].to_string(),
             zero_share: kept["zero-share"].as_f64()?,
             bursts_per_second: kept["bursts-per-second"].as_f64()?,
-            trace: fs::read_to_string(path.with_extension("trace")).unwrap_or_default(),
+            // Kept beside it, for people.
+            trace: String::new(),
         })
     }
 
@@ -208,21 +220,21 @@ fn bursts(memory: &Path) -> Result<u32, String> {
 /// What share of a file's pages is zero.
 fn zero_share(path: &Path) -> std::io::Result<f64> {
     let mut file = File::open(path)?;
-    let mut pages = vec![0; PAGE_BYTES * 256];
+    const PAGE: usize = PAGE_BYTES as usize;
+    let mut pages = vec![0; PAGE * 256];
     let (mut all, mut zero) = (0_u64, 0_u64);
     loop {
         let read = file.read(&mut pages)?;
         if read == 0 {
             return Ok(zero as f64 / all.max(1) as f64);
         }
-        for page in pages[..read].chunks(PAGE_BYTES) {
+        for page in pages[..read].chunks(PAGE) {
             all += 1;
-            zero += u64::from(page == &[0; PAGE_BYTES][..page.len()]);
+            zero += u64::from(page == &[0; PAGE][..page.len()]);
         }
     }
 }
 
-const PAGE_BYTES: usize = 4096;
 const URI: &str = "tcp:127.0.0.1:4478";
 /// The guest writes above the BIOS's own memory.
 const FIRST: u32 = 16 << 20;

@@ -9,8 +9,6 @@ use landfall_bench::forecast::{
 };
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
-use serde_json::Value;
-
 use crate::machine::{Measured, Migration, Writes};
 
 #[test]
@@ -41,8 +39,7 @@ fn ten_migrations_take_as_long_as_forecast() {
     for pass in 0..passes() {
         for (index, link_gbit) in NETWORKS.iter().enumerate() {
             let measured = run(&format!("calibration-{index}-{pass}"), &calibration(*link_gbit));
-            let read = Calibration::read(&measured.report).expect("a calibration");
-            calibrations[index].push(read);
+            calibrations[index].push(measured.calibration());
         }
         for (index, migration) in MIGRATIONS.iter().enumerate() {
             all[index].push(run(&format!("run-{}-{pass}", index + 1), migration));
@@ -71,7 +68,7 @@ fn ten_migrations_take_as_long_as_forecast() {
             ("total", scaled(total_s, 1.0), in_units(figures("total-time"), 1e-3)),
             ("rounds", scaled(rounds, 1.0), in_units(measured_rounds, 1.0)),
             ("pause", scaled(pause_s, 1e3), in_units(figures("downtime"), 1.0)),
-            ("CPU", Spread::of([cpu_s].into_iter()), Spread::of(runs.iter().map(cpu_s_of))),
+            ("CPU", Spread::of([cpu_s].into_iter()), Spread::of(runs.iter().map(Measured::cpu_s))),
         ];
         print_row(migration, &triples, runs);
         for (what, predicted, found) in triples {
@@ -84,14 +81,6 @@ fn ten_migrations_take_as_long_as_forecast() {
     println!("outside of 15 %: {outside:?}");
     let totals: Vec<_> = outside.iter().filter(|text| text.contains("total")).collect();
     assert!(totals.is_empty(), "{totals:?}");
-}
-
-/// CPU seconds of the destination's readers and its main thread: what the costs are of.
-fn cpu_s_of(run: &Measured) -> f64 {
-    let report: Value = serde_json::from_str(&run.report).expect("a report");
-    let readers = report["readers"].as_array().expect("readers");
-    let all = readers.iter().chain([&report["main-thread"]]);
-    all.map(|thread| thread["cpu-ns"].as_f64().expect("its clock")).sum::<f64>() / 1e9
 }
 
 /// How often each is made, in turn.
