@@ -1,10 +1,11 @@
 //! The door: accepts connections, asks each what it is, and watches for stalls.
 //!
-//! One thread, poll(2), nothing that blocks: a silent connection holds up
+//! One thread, poll(2) and epoll(7), nothing that blocks: a silent connection holds up
 //! nobody. It tells channels apart by their magic only, under TLS after a
 //! handshake of their own.
 
 mod newcomer;
+mod newcomers;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::tls::{TlsServer, TlsStream};
 use crate::watchdog::Watchdog;
 use crate::wire::INIT_BYTES;
 use newcomer::{Look, Newcomer};
+use newcomers::Newcomers;
 
 /// A connection that has said what it is.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Connection {
     pub fd: Arc<OwnedFd>,
     /// Who is at the other end.
     pub peer: String,
+    /// When it was accepted.
+    pub since_ns: u64,
     /// What has been read of it already, in the clear: all of a main stream, of
     /// a channel what stands behind its Init.
     pub first: Vec<u8>,
@@ -49,7 +53,7 @@ pub struct Door {
     listeners: Listeners,
     allow: Option<Allow>,
     tls: Option<Arc<TlsServer>>,
-    newcomers: Vec<Newcomer>,
+    newcomers: Newcomers,
     watchdog: Watchdog,
     handshake: Duration,
     /// The host had no descriptor left: nobody is let in until then.
@@ -59,6 +63,9 @@ pub struct Door {
 impl Door {
     /// A door for `run`, under TLS if `tls` is given; a newcomer that has not
     /// said what it is after `handshake` is refused.
+    ///
+    /// # Errors
+    /// Environment: no more file descriptors.
     pub fn new(
         run: Arc<Run>,
         listeners: Listeners,
@@ -66,9 +73,10 @@ impl Door {
         tls: Option<Arc<TlsServer>>,
         watchdog: Watchdog,
         handshake: Duration,
-    ) -> Self {
-        let newcomers = Vec::new();
-        Self { run, listeners, allow, tls, newcomers, watchdog, handshake, full_until_ns: 0 }
+    ) -> Result<Self, RunError> {
+        let newcomers =
+            Newcomers::none().map_err(|error| RunError::host("epoll_create1", error))?;
+        Ok(Self { run, listeners, allow, tls, newcomers, watchdog, handshake, full_until_ns: 0 })
     }
 
     /// Runs until the run is told to stop. The listeners close with it.
@@ -82,7 +90,7 @@ impl Door {
                 self.run.fail(error);
             }
         }
-        for newcomer in &self.newcomers {
+        for newcomer in self.newcomers.iter() {
             self.run.stray(&newcomer.peer, "had not said what it is when the run ended");
         }
     }
@@ -94,7 +102,7 @@ impl Door {
         let full = now_ns() < self.full_until_ns;
         let knocks = if full { PollFlags::empty() } else { PollFlags::POLLIN };
         fds.extend(self.listeners.poll_fds().iter().map(|fd| PollFd::new(*fd, knocks)));
-        fds.extend(self.newcomers.iter().map(Newcomer::poll_fd));
+        fds.push(PollFd::new(self.newcomers.poll_fd(), PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::from(TICK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(RunError::host("poll", error)),
@@ -102,17 +110,20 @@ impl Door {
         let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
         let woken = is_ready(&fds[0]);
         let knocked = fds[1..=listening].iter().any(is_ready);
-        let ready: Vec<bool> = fds[1 + listening..].iter().map(is_ready).collect();
+        let spoken = is_ready(&fds[1 + listening]);
         drop(fds);
         if woken {
             self.run.door_wake().clear();
         }
         let now = now_ns();
-        self.greet(&ready, now);
+        if spoken {
+            self.greet(now);
+        }
+        self.refuse_late(now);
         if knocked {
             self.accept(now)?;
         }
-        let youngest_ns = self.newcomers.last().map_or(0, |newcomer| newcomer.since_ns);
+        let youngest_ns = self.newcomers.youngest().map_or(0, |newcomer| newcomer.since_ns);
         self.run.door_unknown_ns.store(youngest_ns, Relaxed);
         self.drop_hung_up();
         self.watchdog.look(&self.run, now)
@@ -136,8 +147,9 @@ impl Door {
                 self.run.stray(&name, "is not in --allow");
                 continue;
             }
-            if self.newcomers.len() >= NEWCOMERS_MAX {
-                let oldest = self.newcomers.remove(0);
+            if self.newcomers.len() >= NEWCOMERS_MAX
+                && let Some(oldest) = self.newcomers.take_oldest()
+            {
                 self.run.stray(&oldest.peer, "is silent while others wait");
             }
             if self.tls.is_some() && !is_socket(&fd) {
@@ -146,9 +158,15 @@ impl Door {
                 );
                 return Err(RunError::new(Family::Unsupported, text));
             }
-            match Newcomer::new(fd, name, now, self.tls.as_ref()) {
-                Ok(newcomer) => self.newcomers.push(newcomer),
-                Err(error) => return Err(RunError::new(Family::Environment, error.to_string())),
+            let mut newcomer = Newcomer::new(fd, name, now, self.tls.as_ref())
+                .map_err(|error| RunError::new(Family::Environment, error.to_string()))?;
+            // Files that were handed over cannot be waited for: they have all that comes.
+            match newcomer.look() {
+                Look::Wait => self
+                    .newcomers
+                    .add(newcomer)
+                    .map_err(|error| RunError::host("epoll_ctl", error))?,
+                look => self.admit(newcomer, look, now),
             }
         }
         Ok(())
@@ -161,58 +179,66 @@ impl Door {
             tracing::warn!("{error}");
         }
         let tick_ns = u64::from(TICK_MS) * NS_PER_MS;
-        let silent = self.newcomers.iter().take_while(|one| now - one.since_ns > tick_ns).count();
-        for newcomer in self.newcomers.drain(..silent) {
+        while let Some(newcomer) = self.newcomers.take_older_than(now.saturating_sub(tick_ns)) {
             self.run.stray(&newcomer.peer, "is silent while the host has no descriptor left");
         }
         self.full_until_ns = now + tick_ns;
     }
 
-    /// Looks at the newcomers that have sent something, and at all that have
-    /// waited too long.
-    fn greet(&mut self, ready: &[bool], now: u64) {
-        let mut kept = Vec::with_capacity(self.newcomers.len());
-        for (index, mut newcomer) in std::mem::take(&mut self.newcomers).into_iter().enumerate() {
-            let look = if ready.get(index) == Some(&true) { newcomer.look() } else { Look::Wait };
-            let since_ns = newcomer.since_ns;
-            match look {
-                Look::Wait if now.saturating_sub(since_ns) < nanos(self.handshake) => {
-                    if newcomer.is_in_handshake() && ready.get(index) == Some(&true) {
-                        self.run.door_busy_ns.store(now_ns(), Relaxed);
-                    }
-                    kept.push(newcomer);
+    /// Looks at the newcomers that have sent something.
+    fn greet(&mut self, now: u64) {
+        for number in self.newcomers.ready() {
+            match self.newcomers.look(number) {
+                Look::Wait if self.newcomers.is_in_handshake(number) => {
+                    self.run.door_busy_ns.store(now_ns(), Relaxed);
                 }
-                Look::Wait => {
-                    let seconds = (now - since_ns) / NS_PER_S;
-                    let why = format!("{} in {seconds} s", newcomer.progress());
-                    self.run.stray(&newcomer.peer, &why);
-                }
-                // A pipe or file that was handed over: nobody else will come.
-                Look::Gone(why) if !self.listeners.multi_channel() => {
-                    let text = format!("{} is no migration: {why}", newcomer.peer);
-                    self.run.fail(RunError::new(Family::Malformed, text));
-                }
-                Look::Gone(why) => self.run.stray(&newcomer.peer, &why),
-                Look::Main => {
-                    tracing::info!("main stream from {}", newcomer.peer);
-                    let peer = newcomer.peer.clone();
-                    let connection = newcomer.into_connection(0);
-                    let verdict = self.run.arrivals().add_main(connection, now);
-                    self.judge(&peer, verdict, true);
-                }
-                Look::Channel(init) => {
-                    tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
-                    let peer = newcomer.peer.clone();
-                    let connection = newcomer.into_connection(INIT_BYTES);
-                    let mut arrivals = self.run.arrivals();
-                    let verdict = arrivals.add_channel(init, connection, now);
-                    let may_be_all = arrivals.may_be_all();
-                    drop(arrivals);
-                    self.judge(&peer, verdict, may_be_all);
+                Look::Wait => {}
+                look => {
+                    let newcomer = self.newcomers.take(number);
+                    self.admit(newcomer, look, now);
                 }
             }
         }
-        self.newcomers = kept;
+    }
+
+    /// Those who have waited too long go.
+    fn refuse_late(&mut self, now: u64) {
+        let then_ns = now.saturating_sub(nanos(self.handshake));
+        while let Some(newcomer) = self.newcomers.take_older_than(then_ns) {
+            let seconds = (now - newcomer.since_ns) / NS_PER_S;
+            let why = format!("{} in {seconds} s", newcomer.progress());
+            self.run.stray(&newcomer.peer, &why);
+        }
+    }
+
+    /// Lets in, or not, who has said by this `look` what it is.
+    fn admit(&self, newcomer: Newcomer, look: Look, now: u64) {
+        match look {
+            Look::Wait => unreachable!("it has said nothing"),
+            // A pipe or file that was handed over: nobody else will come.
+            Look::Gone(why) if !self.listeners.multi_channel() => {
+                let text = format!("{} is no migration: {why}", newcomer.peer);
+                self.run.fail(RunError::new(Family::Malformed, text));
+            }
+            Look::Gone(why) => self.run.stray(&newcomer.peer, &why),
+            Look::Main => {
+                tracing::info!("main stream from {}", newcomer.peer);
+                let peer = newcomer.peer.clone();
+                let connection = newcomer.into_connection(0);
+                let verdict = self.run.arrivals().add_main(connection, now);
+                self.judge(&peer, verdict, true);
+            }
+            Look::Channel(init) => {
+                tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
+                let peer = newcomer.peer.clone();
+                let connection = newcomer.into_connection(INIT_BYTES);
+                let mut arrivals = self.run.arrivals();
+                let verdict = arrivals.add_channel(init, connection, now);
+                let may_be_all = arrivals.may_be_all();
+                drop(arrivals);
+                self.judge(&peer, verdict, may_be_all);
+            }
+        }
     }
 
     fn judge(&self, peer: &str, verdict: Verdict, concerns_main: bool) {
@@ -228,13 +254,18 @@ impl Door {
         }
     }
 
-    /// Channels that waited for their run and whose peers have gone.
+    /// Channels that waited for their run and whose peers have gone. A source connects main first;
+    /// a short migration may be over before main's first byte is looked at, so as long as somebody
+    /// older is silent, this may be main.
     fn drop_hung_up(&self) {
         let mut arrivals = self.run.arrivals();
         if arrivals.has_main() {
             return;
         }
-        let gone = arrivals.drop_channels(|connection| has_hung_up(&connection.fd));
+        let oldest_ns = self.newcomers.oldest().map_or(u64::MAX, |newcomer| newcomer.since_ns);
+        let gone = arrivals.drop_channels(|connection| {
+            connection.since_ns < oldest_ns && has_hung_up(&connection.fd)
+        });
         drop(arrivals);
         for _ in 0..gone {
             self.run.stray("a channel's peer", "hung up before its main stream came");

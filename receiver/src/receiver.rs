@@ -216,7 +216,8 @@ impl Receiver {
             incoming.tls.map(Arc::new),
             Watchdog::new(self.config.stall, self.config.idle),
             self.config.stall,
-        );
+        )
+        .inspect_err(|_| run.stop())?;
         *lock(&self.current) = Some(Arc::clone(&migration));
         (self.observer)(&migration, Status::Setup);
         let conductor = Conductor::new(run, plan, Arc::clone(&self.pool), readers);

@@ -1,10 +1,10 @@
 //! A connection that has not said what it is yet.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
+use nix::sys::epoll::EpollFlags;
 use nix::unistd;
 
 use super::Connection;
@@ -63,10 +63,14 @@ impl Newcomer {
         Ok(Self { fd, peer, since_ns: now_ns, way, bytes: Vec::new(), sends: false })
     }
 
+    /// Its descriptor.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// What to wait for.
-    pub(super) fn poll_fd(&self) -> PollFd<'_> {
-        let flags = if self.sends { PollFlags::POLLOUT } else { PollFlags::POLLIN };
-        PollFd::new(self.fd.as_fd(), flags)
+    pub(super) fn waits_for(&self) -> EpollFlags {
+        if self.sends { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN }
     }
 
     /// True while its TLS handshake goes on: who is here is not clear yet.
@@ -177,7 +181,7 @@ impl Newcomer {
             Way::Plain | Way::Handshake(_) => None,
         };
         let first = self.bytes.split_off(said);
-        Connection { fd: Arc::new(self.fd), peer: self.peer, first, tls }
+        Connection { fd: Arc::new(self.fd), peer: self.peer, since_ns: self.since_ns, first, tls }
     }
 }
 

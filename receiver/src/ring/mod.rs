@@ -53,7 +53,7 @@ pub struct ReaderRing {
 struct Slot {
     socket: Arc<OwnedFd>,
     /// Headers, and what comes behind short ones.
-    headers: Box<[u8; HEADERS_BYTES]>,
+    headers: Box<[u8]>,
     iovecs: Box<[libc::iovec]>,
     message: Box<libc::msghdr>,
     /// For bytes that do not go to guest RAM as they come; empty until given.
@@ -131,7 +131,8 @@ impl ReaderRing {
         self.slots.push(Slot {
             waiting: Waiting::of(&socket),
             socket,
-            headers: Box::new([0; HEADERS_BYTES]),
+            // Of this, too, only what is used gets pages of the host: mostly one header's.
+            headers: vec![0; HEADERS_BYTES].into_boxed_slice(),
             // Of every page at most, and of the header behind them.
             iovecs: vec![none; packet_pages + 1].into_boxed_slice(),
             message: Box::new(empty_message()),

@@ -17,10 +17,13 @@ pub(crate) enum To {
     Channel(usize),
 }
 
+/// Bytes, and where they go.
+pub(crate) type Step = (To, Vec<u8>);
+
 /// What a source writes, in an order in which it never has to wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    pub(crate) steps: Vec<(To, Vec<u8>)>,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Script {
@@ -120,16 +123,12 @@ impl Source {
     }
 
     /// Writes some steps.
-    pub(crate) fn send(&mut self, steps: &[(To, Vec<u8>)]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, steps: &[Step]) -> io::Result<()> {
         steps.iter().try_for_each(|(to, bytes)| self.stream(*to).write_all(bytes))
     }
 
     /// Writes the first `bytes` bytes of all steps.
-    pub(crate) fn send_bytes(
-        &mut self,
-        steps: &[(To, Vec<u8>)],
-        mut bytes: usize,
-    ) -> io::Result<()> {
+    pub(crate) fn send_bytes(&mut self, steps: &[Step], mut bytes: usize) -> io::Result<()> {
         for (to, step) in steps {
             let part = &step[..bytes.min(step.len())];
             self.stream(*to).write_all(part)?;

@@ -75,22 +75,42 @@ fn a_main_stream_that_goes_at_a_sync_point_is_missed_at_once() {
     }
 }
 
+/// Main's steps and the channels' of a source that needs no answers.
+fn without_a_return_path() -> (Vec<Step>, Vec<Step>) {
+    let list = [list(&[(BLOCK.as_bytes(), BLOCK_BYTES)]), item(FLUSH)].concat();
+    let start = start_of(&configuration(MACHINE), &[], &list);
+    let script = Script::legal(CHANNELS).replaced(MAIN, 0, start);
+    script.steps.into_iter().partition(|(to, _)| *to == MAIN)
+}
+
 #[test]
 fn without_a_return_path_channels_may_come_after_main_has_closed() {
     let host = Host::new(60_000);
     let attacked = host.start(N);
-    let list = [list(&[(BLOCK.as_bytes(), BLOCK_BYTES)]), item(FLUSH)].concat();
-    let start = start_of(&configuration(MACHINE), &[], &list);
-    let script = Script::legal(CHANNELS).replaced(MAIN, 0, start);
+    let (of_main, of_channels) = without_a_return_path();
     let mut main = Source::connect(attacked.port, 0);
-    let of_main = |(to, _): &&(To, Vec<u8>)| *to == MAIN;
-    let steps: Vec<_> = script.steps.iter().filter(of_main).cloned().collect();
-    main.send(&steps).unwrap();
+    main.send(&of_main).unwrap();
     main.close(MAIN);
     thread::sleep(Duration::from_millis(500));
     let mut channels = Source::connect(attacked.port, CHANNELS);
-    let rest: Vec<_> = script.steps.iter().filter(|step| !of_main(step)).cloned().collect();
-    channels.send(&rest).unwrap();
+    channels.send(&of_channels).unwrap();
+    assert_eq!(attacked.migration.wait().error, None);
+}
+
+#[test]
+fn channels_that_have_sent_all_and_closed_wait_for_a_main_stream_that_came_before_them() {
+    let host = Host::new(60_000);
+    let attacked = host.start(N);
+    let (of_main, of_channels) = without_a_return_path();
+    let mut main = Source::connect(attacked.port, 0);
+    let mut channels = Source::connect(attacked.port, CHANNELS);
+    channels.send(&of_channels).unwrap();
+    for channel in 0..CHANNELS {
+        channels.close(To::Channel(channel));
+    }
+    thread::sleep(Duration::from_millis(500));
+    main.send(&of_main).unwrap();
+    main.close(MAIN);
     assert_eq!(attacked.migration.wait().error, None);
 }
 
