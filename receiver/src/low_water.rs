@@ -99,6 +99,32 @@ impl Hope {
     }
 }
 
+/// How far apart a channel's packets come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    last_ns: u64,
+    gap_ns: u64,
+}
+
+impl Pace {
+    /// Of a channel that nothing is known of at `now_ns`.
+    pub(crate) fn new(now_ns: u64) -> Self {
+        Self { last_ns: now_ns, gap_ns: 0 }
+    }
+
+    /// A packet's header has come.
+    pub(crate) fn packet(&mut self, now_ns: u64) {
+        self.gap_ns = now_ns.saturating_sub(self.last_ns);
+        self.last_ns = now_ns;
+    }
+
+    /// True if the next one may come while somebody is patient. Of many channels each has a
+    /// packet rarely, and a wait for one would be vain.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.gap_ns < PATIENCE_NS
+    }
+}
+
 /// At most 64 times without hope.
 const VAIN_MAX: u32 = 6;
 
@@ -133,6 +159,16 @@ mod tests {
         assert_eq!(gaps, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
         hope.met(1);
         assert_eq!(gap(&mut hope), 1);
+    }
+
+    #[test]
+    fn packets_that_come_later_than_anybody_waits_are_not_hoped_for() {
+        let mut pace = Pace::new(1000);
+        assert!(pace.is_quick(), "nothing is known yet");
+        pace.packet(1000 + PATIENCE_NS);
+        assert!(!pace.is_quick());
+        pace.packet(999 + 2 * PATIENCE_NS);
+        assert!(pace.is_quick(), "the last gap counts, not the average");
     }
 
     #[test]

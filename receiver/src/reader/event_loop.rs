@@ -11,6 +11,7 @@ use super::{Attach, CHANNELS_MAX, Discard, Order};
 use crate::channel::{Channel, ChannelId, Tally, Want};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
+use crate::low_water::Pace;
 use crate::ring::{Completion, Expected, Operation, ReaderRing, RingFeatures, STAGING_BYTES};
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
@@ -40,6 +41,7 @@ struct Attached {
     held: Range<usize>,
     /// When the present wait or receive began.
     since_ns: u64,
+    pace: Pace,
 }
 
 impl<'run> Loop<'run> {
@@ -154,6 +156,7 @@ impl<'run> Loop<'run> {
             tls: None,
             held: 0..0,
             since_ns: now,
+            pace: Pace::new(now),
         });
         assert!(slot + 1 == self.channels.len(), "slots and channels go together");
         match tls {
@@ -171,11 +174,11 @@ impl<'run> Loop<'run> {
     /// # Errors
     /// Environment: no staging memory for the channel's first compressed packet.
     fn go_on(&mut self, slot: usize, since: u64) -> Result<(), RunError> {
-        let Attached { channel, discard, staging, since_ns, .. } = &mut self.channels[slot];
+        let Attached { channel, discard, staging, since_ns, pace, .. } = &mut self.channels[slot];
         *since_ns = since;
         let counters = &self.run.channel(channel.id()).counters;
         counters.phase.set(channel.phase().to_number());
-        let packet = likely_packet(self.run, channel);
+        let packet = if pace.is_quick() { likely_packet(self.run, channel) } else { 0 };
         let (missing, then_header, pages) = match channel.want() {
             Want::Header { .. } => {
                 let expected = Expected { surely: 0, packet };
@@ -265,6 +268,7 @@ impl<'run> Loop<'run> {
             self.go_on(slot, since_ns)?;
             return Ok(now);
         }
+        attached.pace.packet(now);
         latencies.header_wait_ns.saturating_record(waited_ns);
         reader.counters.header_ns.add(waited_ns);
         self.go_on(slot, now)?;
