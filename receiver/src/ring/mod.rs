@@ -131,7 +131,6 @@ impl ReaderRing {
         self.slots.push(Slot {
             waiting: Waiting::of(&socket),
             socket,
-            // Of this, too, only what is used gets pages of the host: mostly one header's.
             headers: vec![0; HEADERS_BYTES].into_boxed_slice(),
             // Of every page at most, and of the header behind them.
             iovecs: vec![none; packet_pages + 1].into_boxed_slice(),
