@@ -19,7 +19,7 @@ use landfall_bench::simulation::{Broken, Ending, FaultKind, Memory, Simulated, s
 
 #[test]
 fn every_seed_leaves_what_was_sent() {
-    if let Some(seed) = number("LANDFALL_SEED") {
+    if let Some(seed) = landfall_seed::given() {
         let simulated = one(seed, &mut memory(0)).unwrap_or_else(|wrong| fail(seed, &wrong));
         println!("LANDFALL_SEED={seed}: {simulated:#?}");
         return;

@@ -153,12 +153,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::Bitmap;
-    use crate::seed::random;
     use crate::words::Words;
+    use landfall_seed::random;
 
     #[test]
     fn random_operations_agree_with_a_list_of_bools() {
-        let mut random = random("bitmap");
+        let mut random = random();
         for _ in 0..200 {
             let bits = random.u64(1..=700);
             let first_word = random.usize(..3);

@@ -79,11 +79,11 @@ const SMALL_BYTES_MAX: u64 = 64 << 20;
 #[cfg(test)]
 mod tests {
     use super::{Room, fit, packed_bytes, small_bytes_max};
-    use crate::seed::random;
+    use landfall_seed::random;
 
     #[test]
     fn random_blocks_are_aligned_inside_and_apart() {
-        let mut random = random("carve");
+        let mut random = random();
         for _ in 0..500 {
             let sizes: Vec<u64> = (0..random.u64(1..=20))
                 .map(|_| {

@@ -52,8 +52,6 @@ mod report;
 #[cfg(test)]
 mod requirement;
 mod run_directory;
-#[cfg(test)]
-mod seed;
 #[allow(unsafe_code, reason = "guest RAM is raw memory: docs/unsafe.md#span")]
 mod span;
 #[allow(unsafe_code, reason = "streaming stores take raw memory: docs/unsafe.md#streaming")]

@@ -204,10 +204,7 @@ impl Handler for Echo {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        hash::{BuildHasher, RandomState},
-        time::{Duration, Instant},
-    };
+    use std::time::{Duration, Instant};
 
     use fastrand::Rng;
 
@@ -236,11 +233,8 @@ mod tests {
 
     #[test]
     fn random_input_passes_the_oracle() {
-        let given = std::env::var("LANDFALL_SEED").ok();
-        let first = given.as_deref().map_or_else(
-            || RandomState::new().hash_one(0),
-            |seed| seed.parse().expect("LANDFALL_SEED is a number"),
-        );
+        let given = landfall_seed::given();
+        let first = landfall_seed::any();
         let deadline = Instant::now() + Duration::from_millis(700);
         let mut seed = first;
         while Instant::now() < deadline {

@@ -28,9 +28,8 @@ fn random_input_is_answered_as_qemu_answers_it() {
     let _server = Server::start(&[address.parse().unwrap()], program, &events).unwrap();
     let mut qemu = Client::negotiated(&qemu_path, false);
     let mut ours = Client::negotiated(&ours_path, false);
-    let given = std::env::var("LANDFALL_SEED").ok();
-    let first = seed(given.as_deref());
-    let rounds = if given.is_some() { 1 } else { ROUNDS };
+    let first = landfall_seed::any();
+    let rounds = if landfall_seed::given().is_some() { 1 } else { ROUNDS };
     for round in 0..rounds {
         let seed = first.wrapping_add(round);
         let input = input(seed);
@@ -72,14 +71,6 @@ fn input(seed: u64) -> Vec<u8> {
         }
     }
     input
-}
-
-fn seed(given: Option<&str>) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    given.map_or_else(
-        || RandomState::new().hash_one(0),
-        |seed| seed.parse().expect("LANDFALL_SEED is a number"),
-    )
 }
 
 /// A QEMU with no machine and a monitor; killed at the end.

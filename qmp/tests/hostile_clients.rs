@@ -165,9 +165,7 @@ fn descriptors_nobody_asked_for_are_closed() {
 fn a_command_is_understood_after_any_garbage() {
     let scene = Scene::new();
     let mut client = Client::negotiated(&scene.hostile, false);
-    let seed = seed();
-    println!("LANDFALL_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = landfall_seed::random();
     for round in 0..300 {
         let mut garbage = Vec::new();
         for _ in 0..40 {
@@ -184,15 +182,6 @@ fn a_command_is_understood_after_any_garbage() {
     }
     drop(client);
     scene.assert_unharmed();
-}
-
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    let given = std::env::var("LANDFALL_SEED").ok();
-    given.map_or_else(
-        || RandomState::new().hash_one(0),
-        |seed| seed.parse().expect("LANDFALL_SEED is a number"),
-    )
 }
 
 fn resident_bytes() -> u64 {

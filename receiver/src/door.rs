@@ -147,11 +147,6 @@ impl Door {
                 self.run.stray(&name, "is not in --allow");
                 continue;
             }
-            if self.newcomers.len() >= NEWCOMERS_MAX
-                && let Some(oldest) = self.newcomers.take_oldest()
-            {
-                self.run.stray(&oldest.peer, "is silent while others wait");
-            }
             if self.tls.is_some() && !is_socket(&fd) {
                 let text = format!(
                     "{name} is no socket, and TLS needs answers: unset tls-creds on both sides"
@@ -162,14 +157,20 @@ impl Door {
                 .map_err(|error| RunError::new(Family::Environment, error.to_string()))?;
             // Files that were handed over cannot be waited for: they have all that comes.
             match newcomer.look() {
-                Look::Wait => self
-                    .newcomers
-                    .add(newcomer)
-                    .map_err(|error| RunError::host("epoll_ctl", error))?,
+                Look::Wait => self.wait_for(newcomer)?,
                 look => self.admit(newcomer, look, now),
             }
         }
         Ok(())
+    }
+
+    fn wait_for(&mut self, newcomer: Newcomer) -> Result<(), RunError> {
+        if self.newcomers.len() >= NEWCOMERS_MAX
+            && let Some(oldest) = self.newcomers.take_oldest()
+        {
+            self.run.stray(&oldest.peer, "is silent while others wait");
+        }
+        self.newcomers.add(newcomer).map_err(|error| RunError::host("epoll_ctl", error))
     }
 
     /// The host has no descriptor left. Strangers must not end a run that way:

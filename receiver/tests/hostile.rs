@@ -25,7 +25,7 @@ mod waits;
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use landfall_receiver::error::Family::{self, Environment, Malformed, Misbehaved, Unsupported};
 use landfall_receiver::migration::Sink;
@@ -112,12 +112,7 @@ fn a_source_that_dies_anywhere_leaves_a_receiver_that_goes_on() {
         places.extend([at.saturating_sub(1), at, at + 1]);
         at += bytes.len();
     }
-    let seed = std::env::var("LANDFALL_SEED").map_or_else(
-        |_| UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-        |text| text.parse().expect("LANDFALL_SEED is a number"),
-    );
-    println!("LANDFALL_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = landfall_seed::random();
     places.extend((0..25).map(|_| random.usize(..script.bytes())));
     places.sort_unstable();
     places.dedup();

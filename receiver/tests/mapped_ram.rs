@@ -158,10 +158,7 @@ impl Case {
 
 #[test]
 fn random_files_load_as_pread_reads_them_and_neither_clear_bits_nor_holes_are_read() {
-    let seed = std::env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| std::process::id().into());
-    println!("LANDFALL_SEED={seed}");
-    let mut random = Rng::with_seed(seed);
+    let mut random = landfall_seed::random();
     let masks = ["", "defer_taskrun", "single_issuer,coop_taskrun", "all"];
     let mut looked_through = 0;
     for round in 0..24 {

@@ -19,13 +19,12 @@ use landfall_receiver::place::Run;
 use landfall_receiver::ring::{Expected, HEADERS_BYTES, Operation, ReaderRing, RingFeatures};
 use landfall_receiver::wake::Wake;
 
-use script::{Script, bytes_of, seed};
+use script::{Script, bytes_of};
 use walk::{Outcome, Ram, Stream, arm_away, attach, plainly, send_in_cuts, through_ring};
 
 #[test]
 fn random_receives_bring_the_same_through_the_ring_as_plainly() {
-    let seed = seed();
-    println!("LANDFALL_SEED={seed}");
+    let seed = landfall_seed::printed();
     let (ram, plain_ram) = (Ram::new(), Ram::new());
     for (number, (mask, kind)) in masks_and_kinds().enumerate() {
         for case in 0..CASES {
@@ -259,8 +258,7 @@ fn after_a_drop_the_kernel_writes_nothing_and_takes_nothing() {
 
 #[test]
 fn a_drop_ends_whatever_the_kernel_is_at() {
-    let seed = seed();
-    println!("LANDFALL_SEED={seed}");
+    let seed = landfall_seed::printed();
     let ram = Ram::new();
     for (number, (mask, kind)) in masks_and_kinds().enumerate() {
         let mut random = Rng::with_seed(seed ^ number as u64);

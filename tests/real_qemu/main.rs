@@ -177,7 +177,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// The seed of the guests' memory.
 fn seed() -> u64 {
-    env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SEED)
+    landfall_seed::given().unwrap_or(SEED)
 }
 
 /// A skip is a failure where everything is required.

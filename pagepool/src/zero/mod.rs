@@ -43,7 +43,7 @@ mod tests {
     use std::io::Write;
 
     use super::{ZeroKernel, scalar};
-    use crate::seed::random;
+    use landfall_seed::random;
 
     #[test]
     fn every_kernel_agrees_with_scalar_on_zero_buffers() {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn random_sparse_buffers_get_the_same_answer_from_all() {
-        let mut random = random("zero kernels");
+        let mut random = random();
         for _ in 0..2000 {
             let len = random.choice(LENGTHS).unwrap();
             let mut buffer = vec![0u8; len];

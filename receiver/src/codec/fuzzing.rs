@@ -127,7 +127,6 @@ mod tests {
 
     use super::*;
     use crate::codec::tests::encode::Encoder;
-    use crate::wire::fuzzing::random_of_test;
 
     /// Pages of all sorts: noise, repetition, zero.
     fn pages(random: &mut Rng, count: usize) -> Vec<u8> {
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn whatever_comes_nothing_is_written_beside_the_pages_and_pieces_do_not_matter() {
-        let mut random = random_of_test();
+        let mut random = landfall_seed::random();
         let rounds: usize =
             std::env::var("LANDFALL_FUZZ").map_or(ROUNDS, |text| text.parse().expect("a number"));
         let target = Target::new();

@@ -75,7 +75,6 @@ fn word(bitmap: &[u8], index: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fuzzing::random_of_test;
 
     fn stretches(bitmap: &[u8], pages: u64, most: u64) -> Vec<Stretch> {
         let mut all = Stretches::new(0..pages, most);
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn random_bitmaps_are_divided_as_bit_by_bit() {
-        let mut random = random_of_test();
+        let mut random = landfall_seed::random();
         for _ in 0..500 {
             let pages = random.u64(1..=700);
             let most = random.u64(1..=300);

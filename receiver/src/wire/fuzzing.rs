@@ -144,15 +144,6 @@ pub fn random_of(bytes: &[u8]) -> Rng {
     }))
 }
 
-/// Random numbers for a test: others for each run, their seed printed; or those of `LANDFALL_SEED`.
-#[cfg(test)]
-pub(crate) fn random_of_test() -> Rng {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = std::env::var("LANDFALL_SEED").map_or(now, |text| text.parse().unwrap());
-    println!("LANDFALL_SEED={seed}");
-    Rng::with_seed(seed)
-}
-
 /// Changes `bytes` a little: bits, bytes, numbers, lengths, order.
 pub fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..=random.usize(..3) {
@@ -211,7 +202,7 @@ mod tests {
 
     #[test]
     fn changed_packets_never_panic_a_parser() {
-        let mut random = random_of_test();
+        let mut random = landfall_seed::random();
         for _ in 0..3000 {
             let mut bytes = vec![0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 0];
             bytes.extend([0, 0, 0, 128, 0, 0, 0, 1, 0, 0, 0x10, 0]);
@@ -227,7 +218,7 @@ mod tests {
 
     #[test]
     fn changed_replies_never_panic_a_parser() {
-        let mut random = random_of_test();
+        let mut random = landfall_seed::random();
         for _ in 0..3000 {
             let mut bytes = b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0".to_vec();
             mutate(&mut random, &mut bytes);

@@ -79,14 +79,6 @@ pub(crate) fn bytes_of(random: &mut Rng, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// The seed of this run; `LANDFALL_SEED` makes it that of another.
-pub(crate) fn seed() -> u64 {
-    std::env::var("LANDFALL_SEED").map_or_else(
-        |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-        |text| text.parse().expect("LANDFALL_SEED is a number"),
-    )
-}
-
 pub(crate) const BLOCKS: usize = 3;
 pub(crate) const BLOCK_PAGES: usize = 64;
 /// Runs of a packet of 4 KiB pages.

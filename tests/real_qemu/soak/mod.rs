@@ -42,7 +42,7 @@ fn soak_one_receiver_takes_run_after_run_and_stays_as_it_is() {
         Err(why) => return skip(&why),
     };
     let limit = Duration::from_secs(number("LANDFALL_SOAK_SECONDS").unwrap_or(SECONDS));
-    let seed = number("LANDFALL_SEED").unwrap_or_else(any_seed);
+    let seed = landfall_seed::given().unwrap_or_else(short_seed);
     let scratch = scratch().expect("a scratch directory");
     let length = limit.as_secs();
     say(&format!("soak: {length} s, LANDFALL_SEED={seed} LANDFALL_SOAK_SECONDS={length}"));
@@ -164,7 +164,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Short, as it is to be pasted.
-fn any_seed() -> u64 {
+fn short_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |now| u64::from(now.subsec_micros()) + 1)
 }

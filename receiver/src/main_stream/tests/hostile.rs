@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::main_stream::fuzzing;
-use crate::wire::fuzzing::{mutate, random_of_test};
+use crate::wire::fuzzing::mutate;
 
 /// A command's number and payload.
 type Sent<'a> = (u16, &'a [u8]);
@@ -171,7 +171,7 @@ fn too_many_sections_are_refused() {
 
 #[test]
 fn noise_and_changed_streams_give_the_same_answer_in_any_pieces() {
-    let mut random = random_of_test();
+    let mut random = landfall_seed::random();
     let base = [complete(true), complete(false)];
     for _ in 0..400 {
         let mut bytes = base[random.usize(..2)].clone();

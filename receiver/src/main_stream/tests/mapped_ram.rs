@@ -3,7 +3,7 @@
 use super::*;
 use crate::main_stream::fuzzing;
 use crate::wire::FileExtent;
-use crate::wire::fuzzing::{mutate, random_of_test};
+use crate::wire::fuzzing::mutate;
 
 const BLOCKS: [(&str, u64); 2] = [("mem", 0x1_0000), ("pc.bios", 0x2000)];
 
@@ -99,7 +99,7 @@ fn a_page_in_the_stream_of_such_a_file_is_refused() {
 
 #[test]
 fn changed_files_never_panic_and_never_place_pages_outside_or_twice() {
-    let mut random = random_of_test();
+    let mut random = landfall_seed::random();
     let base = file(64, |_, _| {});
     for _ in 0..1000 {
         let mut bytes = base.clone();

@@ -14,7 +14,6 @@ use crate::stats::{BlockCounters, ChannelCounters};
 use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
 use crate::tls::record::{ContentType, PLAIN_BYTES_MAX, Protection};
 use crate::wire::PageBytes;
-use crate::wire::fuzzing::random_of_test;
 
 /// A feed with a channel behind it, and the other side's keys.
 struct Bed {
@@ -148,7 +147,7 @@ fn packets(random: &mut fastrand::Rng) -> (Vec<u8>, Vec<u8>, u64) {
 
 #[test]
 fn any_records_in_any_pieces_leave_the_same_ram() {
-    let random = &mut random_of_test();
+    let random = &mut landfall_seed::random();
     for round in 0..40 {
         let (stream, fills, syncs) = packets(random);
         // Some of it has come through the door.
@@ -214,7 +213,7 @@ fn an_end_inside_a_record_is_an_error_wherever_it_is() {
 
 #[test]
 fn what_was_changed_on_its_way_never_gets_to_ram() {
-    let random = &mut random_of_test();
+    let random = &mut landfall_seed::random();
     for round in 0..200 {
         let mut bed = Bed::new(round % 2 == 0, &[]);
         let stream = packet(&[0, 1, 2], 7);
