@@ -249,6 +249,12 @@ impl Calibration {
         costs.cpu_s(&self.work())
     }
 
+    /// From the last page to the end of the run, seconds: the device state and the answer.
+    #[must_use]
+    pub fn after_pages_s(&self) -> f64 {
+        self.device_state_s + self.answer_s
+    }
+
     fn work(&self) -> Work {
         Work {
             normal_gib: self.normal_pages * PAGE_BYTES as f64 / GIB,

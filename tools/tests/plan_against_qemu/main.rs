@@ -2,9 +2,11 @@
 //! only when asked for, with nothing else on the machine: docs/scaling.md has the commands.
 
 mod costs;
+mod draw;
 mod link;
 mod machine;
 mod migrations;
+mod pauses;
 #[allow(dead_code, reason = "shared with tests/real_qemu, which uses all of it")]
 #[path = "../../../tests/real_qemu/process.rs"]
 mod process;
@@ -13,9 +15,19 @@ mod process;
 mod qmp;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The landfall under measurement: a release build, if the variable names one.
 fn landfall() -> PathBuf {
     std::env::var_os("LANDFALL_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from)
+}
+
+/// The QEMU 10 of this machine.
+fn qemu_10() -> Option<PathBuf> {
+    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
+    let output = Command::new(find).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("10."))?;
+    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
 }

@@ -1,7 +1,6 @@
 //! Ten migrations that the model was not fitted to, forecast from the reports of other runs.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use landfall_bench::forecast::{
     Calibration, DirtyTracking, Guest, Network, Outcomes, Question, SourceSettings, Spread,
@@ -9,7 +8,9 @@ use landfall_bench::forecast::{
 };
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
-use crate::machine::{Measured, Migration, Writes};
+use crate::draw::{NETWORKS, ten};
+use crate::machine::{Measured, Migration};
+use crate::qemu_10;
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
@@ -35,13 +36,14 @@ fn ten_migrations_take_as_long_as_forecast() {
         measured
     };
     let mut calibrations: [Vec<Calibration>; NETWORKS.len()] = Default::default();
-    let mut all: [Vec<Measured>; MIGRATIONS.len()] = Default::default();
+    let migrations = ten(landfall_seed::given().unwrap_or(SEED));
+    let mut all: [Vec<Measured>; 10] = Default::default();
     for pass in 0..passes() {
         for (index, link_gbit) in NETWORKS.iter().enumerate() {
             let measured = run(&format!("calibration-{index}-{pass}"), &calibration(*link_gbit));
             calibrations[index].push(measured.calibration());
         }
-        for (index, migration) in MIGRATIONS.iter().enumerate() {
+        for (index, migration) in migrations.iter().enumerate() {
             all[index].push(run(&format!("run-{}-{pass}", index + 1), migration));
         }
     }
@@ -49,7 +51,7 @@ fn ten_migrations_take_as_long_as_forecast() {
         "| guest | writes | network | total, s | rounds | pause, ms | CPU, s | bursts/s |\n|---|---|---|---|---|---|---|---|"
     );
     let mut outside = Vec::new();
-    for (index, (migration, runs)) in MIGRATIONS.iter().zip(&all).enumerate() {
+    for (index, (migration, runs)) in migrations.iter().zip(&all).enumerate() {
         let zero_share = Spread::of(runs.iter().map(|run| run.zero_share)).mean;
         let question = migration.question(zero_share);
         let network = NETWORKS.iter().position(|link_gbit| *link_gbit == migration.link_gbit);
@@ -132,7 +134,7 @@ fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread)], runs: &[
 }
 
 impl Migration {
-    fn question(&self, zero_share: f64) -> Question {
+    pub(crate) fn question(&self, zero_share: f64) -> Question {
         let ram_bytes = self.ram_mib << 20;
         let mib = |mib: u64| mib << 20;
         Question {
@@ -158,20 +160,8 @@ impl Migration {
     }
 }
 
-/// The QEMU 10 of this machine.
-fn qemu_10() -> Option<PathBuf> {
-    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
-    let output = Command::new(find).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.starts_with("10."))?;
-    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
-}
-
-/// The networks of the migrations, Gbit/s; loopback as it is the first.
-const NETWORKS: [Option<u64>; 4] = [None, Some(1), Some(3), Some(6)];
-
 /// What the forecasts for a network know, one run in each pass: full speed, nothing written.
-const fn calibration(link_gbit: Option<u64>) -> Migration {
+pub(crate) const fn calibration(link_gbit: Option<u64>) -> Migration {
     Migration {
         ram_mib: 1024,
         zero_percent: 30,
@@ -183,22 +173,7 @@ const fn calibration(link_gbit: Option<u64>) -> Migration {
     }
 }
 
-const fn writes(mib_per_second: u64, working_set_mib: u64) -> Option<Writes> {
-    Some(Writes { mib_per_second, working_set_mib })
-}
-
-#[rustfmt::skip]
-const MIGRATIONS: [Migration; 10] = [
-    Migration { ram_mib: 512, zero_percent: 20, channels: 2, writes: writes(30, 96), max_bandwidth_mib: 120, link_gbit: None, downtime_limit_ms: 150 },
-    Migration { ram_mib: 1024, zero_percent: 20, channels: 2, writes: writes(20, 160), max_bandwidth_mib: 160, link_gbit: Some(3), downtime_limit_ms: 100 },
-    Migration { ram_mib: 2048, zero_percent: 0, channels: 3, writes: writes(50, 512), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 200 },
-    Migration { ram_mib: 512, zero_percent: 20, channels: 2, writes: writes(10, 48), max_bandwidth_mib: 250, link_gbit: Some(3), downtime_limit_ms: 200 },
-    Migration { ram_mib: 1536, zero_percent: 20, channels: 8, writes: None, max_bandwidth_mib: 0, link_gbit: Some(1), downtime_limit_ms: 100 },
-    Migration { ram_mib: 768, zero_percent: 0, channels: 2, writes: writes(10, 160), max_bandwidth_mib: 160, link_gbit: None, downtime_limit_ms: 200 },
-    Migration { ram_mib: 1536, zero_percent: 60, channels: 2, writes: writes(50, 96), max_bandwidth_mib: 250, link_gbit: None, downtime_limit_ms: 400 },
-    Migration { ram_mib: 768, zero_percent: 20, channels: 4, writes: writes(90, 96), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 100 },
-    Migration { ram_mib: 512, zero_percent: 0, channels: 4, writes: writes(60, 160), max_bandwidth_mib: 250, link_gbit: None, downtime_limit_ms: 400 },
-    Migration { ram_mib: 1024, zero_percent: 0, channels: 4, writes: writes(10, 48), max_bandwidth_mib: 0, link_gbit: Some(6), downtime_limit_ms: 150 },
-];
+/// The draw of docs/scaling.md; `LANDFALL_SEED` makes another ten.
+const SEED: u64 = 20_261_127;
 /// The error that a forecast may have.
 const ALLOWED: f64 = 0.15;

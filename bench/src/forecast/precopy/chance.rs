@@ -35,16 +35,22 @@ impl Chance {
     }
 
     /// Packets that go beyond `max-bandwidth` in a stretch of 100 ms, on average over `stretches`
-    /// of them: the one that reaches it, by half, and those under way then. These are as many as
-    /// there are channels where the source finds pages faster than the channels send them, and
-    /// fewer the more channels there are.
-    pub(super) fn beyond_the_limit(self, pass: usize, channels: u8, stretches: f64) -> f64 {
+    /// of them: the one that reaches it, by so much as `reaching`, and those under way then. These
+    /// are as many as there are channels where the source finds pages faster than the channels send
+    /// them, and fewer the more channels there are.
+    pub(super) fn beyond_the_limit(
+        self,
+        pass: usize,
+        channels: u8,
+        stretches: f64,
+        reaching: f64,
+    ) -> f64 {
         let channels = f64::from(channels).min(BUSY_CHANNELS_MAX);
         let under_way = channels - channels * channels / (2.0 * BUSY_CHANNELS_MAX);
-        let Some(outcome) = self.0 else { return 0.5 + under_way };
+        let Some(outcome) = self.0 else { return reaching + under_way };
         let host = 1.0 + HOSTS_DIFFER * evenly(outcome, 97);
         let varies = channels * BEYOND_VARIES / stretches.max(1.0).sqrt();
-        (0.5 + under_way * host + normal(outcome, pass, BEYOND) * varies).max(0.0)
+        (reaching + under_way * host + normal(outcome, pass, BEYOND) * varies).max(0.0)
     }
 
     /// What share of the most that a channel's socket holds waits in it when the guest is stopped.

@@ -1,5 +1,7 @@
 //! How fast pages go, and who says so.
 
+use std::f64::consts::PI;
+
 use super::Limit;
 use super::chance::Chance;
 use super::step::RATE_PERIOD_S;
@@ -18,7 +20,24 @@ impl Mix {
         let header = HEADER_BYTES as f64 / PACKET_PAGES as f64;
         (1.0 - self.zero_share) * PAGE_BYTES as f64 + header
     }
+
+    /// By what part of a packet the one that reaches a limit of `packets` goes beyond it, on average.
+    /// Packets that are all alike reach it at the same place each time; where zero pages make some
+    /// shorter than others that place is chance, and the more so the more of them there are.
+    fn reaching(self, packets: f64) -> f64 {
+        let normal = 1.0 - self.zero_share;
+        let deviation = (self.zero_share / (normal * PACKET_PAGES as f64) * packets).sqrt();
+        // What is left up to the next whole packet is a sawtooth, here as a Fourier series; a normal
+        // deviation of its place takes from each wave so much.
+        let wave = |k: f64| {
+            let left = (-2.0 * (PI * k * deviation).powi(2)).exp();
+            left * (2.0 * PI * k * packets).sin() / (PI * k)
+        };
+        0.5 + (1..=WAVES).map(|k| wave(f64::from(k))).sum::<f64>()
+    }
 }
+
+const WAVES: u32 = 16;
 
 /// How long a page takes.
 pub(super) struct Speed<'a> {
@@ -36,8 +55,9 @@ impl Speed<'_> {
         // A packet counts once its channel has sent it.
         let stretches = pages * mix.bytes() / (limit * RATE_PERIOD_S);
         let channels = self.question.source.channels;
-        let beyond_packets = chance.beyond_the_limit(pass, channels, stretches);
         let packet_bytes = mix.bytes() * PACKET_PAGES as f64;
+        let reaching = mix.reaching(limit * RATE_PERIOD_S / packet_bytes);
+        let beyond_packets = chance.beyond_the_limit(pass, channels, stretches, reaching);
         let limited = mix.bytes() / (limit + beyond_packets * packet_bytes / RATE_PERIOD_S);
         if self.bytes_per_second.is_none() && limit > 0.0 && limited > unlimited.0 {
             (limited, Limit::MaxBandwidth)
@@ -84,5 +104,25 @@ impl Speed<'_> {
 
     fn link_bytes_per_second(&self) -> f64 {
         self.question.network.payload_bytes_per_second()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_are_alike_reach_the_limit_at_one_place_and_others_anywhere() {
+        let reaching = |zero_share, packets| Mix { zero_share, again_share: 0.0 }.reaching(packets);
+        for (packets, left) in [(31.9, 0.1), (32.3, 0.7), (32.5, 0.5)] {
+            assert!((reaching(0.0, packets) - left).abs() < 0.04, "{packets}");
+        }
+        for packets in [31.9, 32.3] {
+            assert!((reaching(0.6, packets) - 0.5).abs() < 0.01, "{packets}");
+            let between = reaching(0.1, packets) - 0.5;
+            let alone = reaching(0.0, packets) - 0.5;
+            assert!(between * alone > 0.0 && between.abs() < alone.abs(), "{packets}");
+        }
+        assert_eq!(reaching(1.0, 7.25), 0.5, "no page has data");
     }
 }

@@ -159,11 +159,11 @@ fn max_bandwidth_holds_back_all_but_the_pause() {
 
 #[test]
 fn packets_beyond_max_bandwidth_grow_with_the_channels_but_not_for_ever() {
-    let of = |channels| Chance::AVERAGE.beyond_the_limit(0, channels, 10.0);
+    let of = |channels| Chance::AVERAGE.beyond_the_limit(0, channels, 10.0, 0.5);
     for (channels, packets) in [(1, 1.45), (2, 2.32), (4, 3.77), (8, 5.59), (11, 6.0), (255, 6.0)] {
         assert!((of(channels) - packets).abs() < 0.01, "{channels} channels: {}", of(channels));
     }
-    let all: Vec<_> = Chance::all().map(|one| one.beyond_the_limit(0, 8, 10.0)).collect();
+    let all: Vec<_> = Chance::all().map(|one| one.beyond_the_limit(0, 8, 10.0, 0.5)).collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     assert!((mean - of(8)).abs() < 0.1, "{mean}");
 }

@@ -1,0 +1,145 @@
+//! What a guest's pause takes beside its pages: migrations over loopback as it is that stop their
+//! guest with hardly a page left, or with a burst behind a rest, and what their source traced.
+
+use landfall_bench::compare::median;
+use landfall_bench::forecast::Calibration;
+
+use crate::machine::{Measured, Migration, Writes};
+use crate::migrations::calibration;
+use crate::qemu_10;
+
+#[test]
+#[ignore = "measures: docs/scaling.md has the command"]
+fn what_a_pause_takes_beside_its_pages() {
+    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
+    let scratch = tempfile::tempdir_in("/dev/shm").expect("a folder for the guests' memory");
+    let mut pages_ns = Vec::new();
+    let mut all = vec![Vec::new(); SHAPES.len()];
+    let run = |migration: &Migration| {
+        migration
+            .run(&qemu, scratch.path())
+            .unwrap_or_else(|error| panic!("{migration:?}: {error}"))
+    };
+    // In turn, so that what the machine does meanwhile falls on all shapes.
+    for _ in 0..TURNS {
+        let full_speed = calibration(None);
+        let costs =
+            Calibration::costs(&[run(&full_speed).calibration()], &full_speed.question(0.3));
+        pages_ns.push(costs.pace.ns_per_normal_page);
+        for (migration, pauses) in SHAPES.iter().zip(&mut all) {
+            pauses.push(Pause::of(&run(migration)));
+        }
+    }
+    let page_ms = median(pages_ns.into_iter()) / 1e6;
+    println!("a page at full speed: {:.2} us", page_ms * 1e3);
+    println!(
+        "| guest | pages left | stopping, ms | last pass, ms | saving devices, ms | the rest, ms | all, ms | beside pages and what the destination sees, ms |\n|---|---|---|---|---|---|---|---|"
+    );
+    let mut unseen = Vec::new();
+    for (migration, pauses) in SHAPES.iter().zip(&all) {
+        let middle = |figure: fn(&Pause) -> f64| median(pauses.iter().map(figure));
+        unseen.push(median(
+            pauses.iter().map(|pause| pause.all_ms() - pause.pages * page_ms - pause.seen_ms),
+        ));
+        println!(
+            "| {} channels, {} MiB, {} MiB/s, {} ms | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            migration.channels,
+            migration.ram_mib,
+            migration.max_bandwidth_mib,
+            migration.downtime_limit_ms,
+            middle(|pause| pause.pages),
+            middle(|pause| pause.stopping_ms),
+            middle(|pause| pause.last_pass_ms),
+            middle(|pause| pause.saving_ms),
+            middle(|pause| pause.rest_ms),
+            middle(Pause::all_ms),
+            unseen[unseen.len() - 1],
+        );
+    }
+    let unseen = median(unseen.into_iter());
+    println!("beside pages and what the destination sees, the median of all: {unseen:.2} ms");
+    assert!((0.0..10.0).contains(&unseen), "{unseen} ms");
+}
+
+/// By the source's trace, all of one clock.
+#[derive(Clone, Debug)]
+struct Pause {
+    pages: f64,
+    stopping_ms: f64,
+    last_pass_ms: f64,
+    saving_ms: f64,
+    rest_ms: f64,
+    /// Device state and answer, as the destination reports them: these a calibration tells.
+    seen_ms: f64,
+}
+
+impl Pause {
+    fn of(measured: &Measured) -> Self {
+        let trace = &measured.trace;
+        let at = |name: &str| -> f64 {
+            let end = format!("vmstate_downtime_checkpoint src-{name}");
+            let line = trace.lines().find(|line| line.ends_with(&end)).expect("traced");
+            let (_, rest) = line.split_once('@').expect("a time");
+            let (seconds, _) = rest.split_once(':').expect("a time");
+            seconds.parse().expect("seconds")
+        };
+        let times = [
+            "downtime-start",
+            "vm-stopped",
+            "iterable-saved",
+            "non-iterable-saved",
+            "downtime-end",
+        ]
+        .map(at);
+        let between = |index: usize| (times[index + 1] - times[index]) * 1e3;
+        let left = trace.lines().rev().find_map(|line| line.split_once("exact pending size "));
+        let (bytes, _) = left.and_then(|(_, rest)| rest.split_once(' ')).expect("what is left");
+        Self {
+            pages: bytes.parse::<f64>().expect("bytes") / 4096.0,
+            stopping_ms: between(0),
+            last_pass_ms: between(1),
+            saving_ms: between(2),
+            rest_ms: between(3),
+            seen_ms: measured.calibration().after_pages_s() * 1e3,
+        }
+    }
+
+    fn all_ms(&self) -> f64 {
+        self.stopping_ms + self.last_pass_ms + self.saving_ms + self.rest_ms
+    }
+}
+
+/// Of a guest that writes a little, with so short a `downtime-limit` that nothing much may be left.
+const fn shape(ram_mib: u64, channels: u8) -> Migration {
+    Migration {
+        ram_mib,
+        zero_percent: 90,
+        channels,
+        writes: Some(Writes { mib_per_second: 1, working_set_mib: 16 }),
+        max_bandwidth_mib: 100,
+        link_gbit: None,
+        downtime_limit_ms: 10,
+    }
+}
+
+/// Of one that leaves something, behind a rest: `max-bandwidth` is reached long before each stretch
+/// of 100 ms ends.
+const fn burst(channels: u8, max_bandwidth_mib: u64, downtime_limit_ms: u64) -> Migration {
+    Migration {
+        ram_mib: 512,
+        zero_percent: 50,
+        channels,
+        writes: Some(Writes { mib_per_second: max_bandwidth_mib / 4, working_set_mib: 256 }),
+        max_bandwidth_mib,
+        link_gbit: None,
+        downtime_limit_ms,
+    }
+}
+
+#[rustfmt::skip]
+const SHAPES: [Migration; 12] = [
+    shape(256, 2), shape(1024, 2), shape(1024, 4), shape(1024, 8),
+    burst(2, 100, 150), burst(2, 100, 350), burst(2, 200, 150), burst(2, 200, 350),
+    burst(2, 300, 250), burst(4, 100, 250), burst(4, 200, 250), burst(4, 300, 350),
+];
+const TURNS: usize = 8;
