@@ -200,7 +200,8 @@ impl Calibration {
             } else {
                 crate::compare::median(prefault.into_iter())
             },
-            // Nothing at the destination tells these.
+            // Nothing at the destination tells these, or only a run under `max-bandwidth`.
+            rest_s: assumed.rest_s,
             sync_s_per_tib: assumed.sync_s_per_tib,
             stop_s: assumed.stop_s,
             in_flight_bytes: SEND_BUFFER_BYTES,
@@ -213,7 +214,7 @@ impl Calibration {
     /// Without a run.
     #[must_use]
     pub fn receiver_costs(runs: &[Self]) -> ReceiverCosts {
-        let known = ReceiverCosts::LOOPBACK;
+        let known = ReceiverCosts::OF_A_REAL_SOURCE;
         let rows: Vec<_> = runs.iter().map(Self::cpu_row).collect();
         least_squares::fit(&rows).map_or_else(
             || {

@@ -17,6 +17,10 @@ pub struct Costs {
     pub answer_s: f64,
     /// Bytes of each channel that are in sockets when the guest stops, where the link is the limit.
     pub in_flight_bytes: f64,
+    /// A rest, seconds: under `max-bandwidth` pages come at once, and then none until 100 ms are over.
+    /// So much CPU of the destination does each such stretch take beyond its pages, and so much
+    /// longer a pause that begins then: everybody is woken, and the caches have forgotten.
+    pub rest_s: f64,
     /// CPU seconds to map and touch a GiB of memory.
     pub prefault_s_per_gib: f64,
 }
@@ -75,6 +79,7 @@ impl Costs {
             device_state_s: 0.001,
             answer_s: 0.0001,
             in_flight_bytes: 0.0,
+            rest_s: REST_S,
             prefault_s_per_gib: 0.1,
         }
     }
@@ -90,6 +95,7 @@ impl Costs {
             device_state_s: 0.05,
             answer_s: 0.005,
             in_flight_bytes: SEND_BUFFER_BYTES,
+            rest_s: REST_S * NETWORK_FACTOR,
             prefault_s_per_gib: 0.4,
         }
     }
@@ -104,6 +110,10 @@ impl ReceiverCosts {
         ns_per_sync_packet: 4200.0,
         ns_per_resent_page: 670.0,
     };
+
+    /// The same where readers wait for each packet, as with a real source, and are woken: the
+    /// synthetic one leaves them no rest. docs/scaling.md, "What a packet costs".
+    pub const OF_A_REAL_SOURCE: Self = Self { ns_per_packet: 10_500.0, ..Self::LOOPBACK };
 
     /// CPU seconds of a stretch of the migration.
     #[must_use]
@@ -165,6 +175,8 @@ const FEED_NS_LOW: f64 = 150.0;
 /// (`physical_memory_sync_dirty_bitmap`, qemu-devel, December 2025).
 const SYNC_S_LOW: f64 = 0.03;
 const SYNC_S_HIGH: f64 = 0.3;
+/// docs/scaling.md, "What a rest costs".
+const REST_S: f64 = 0.00055;
 /// A network card against loopback.
 const NETWORK_FACTOR: f64 = 3.0;
 /// Bytes in a full send buffer of a TCP socket. The kernel's default for the largest one

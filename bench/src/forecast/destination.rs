@@ -39,13 +39,14 @@ impl Destination {
         let mut bytes_per_second_max: f64 = 0.0;
         let mut cpu_s = 0.0;
         for pass in passes {
-            let pass_cpu_s = cpu_of(pass.sent_pages, pass.zero_pages, pass.resent_pages);
+            let pass_cpu_s = cpu_of(pass.sent_pages, pass.zero_pages, pass.resent_pages)
+                + costs.rest_s * pass.rests;
             cpu_s += pass_cpu_s;
             cores = cores.max(pass_cpu_s / pass.duration_s);
             bytes_per_second_max = bytes_per_second_max.max(pass.bytes / pass.duration_s);
         }
         if let Some(pause) = pause {
-            cpu_s += cpu_of(pause.last_pass_pages, 0.0, pause.resent_pages);
+            cpu_s += cpu_of(pause.last_pass_pages, pause.zero_pages, pause.resent_pages);
         }
         let ram_bytes = question.guest.ram_bytes;
         Self {

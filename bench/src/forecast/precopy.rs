@@ -16,7 +16,7 @@ use super::{Costs, PAGE_BYTES, Question, destination::Destination};
 use chance::Chance;
 use dirty::Dirty;
 use speed::Speed;
-use step::Step;
+use step::{RATE_PERIOD_S, Step};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Pass {
     pub threshold_pages: f64,
     /// Who said how fast it goes.
     pub limit: Limit,
+    /// Stretches of 100 ms under `max-bandwidth`, each by the share of it in which nothing comes.
+    pub rests: f64,
 }
 
 /// What the guest's pause is made of, seconds.
@@ -65,8 +67,10 @@ pub struct Pause {
     pub stop_and_sync_s: f64,
     /// The last pass, and what was on its way before it.
     pub last_pass_s: f64,
-    /// Pages of the last pass.
+    /// Pages of the last pass, zero pages included.
     pub last_pass_pages: f64,
+    /// Zero pages among them.
+    pub zero_pages: f64,
     /// Pages among them that an earlier pass has sent.
     pub resent_pages: f64,
     /// The device state.
@@ -184,13 +188,16 @@ fn run(
     let mut dirty = Dirty::all(question);
     let mut passes: Vec<Pass> = Vec::new();
     let mut clock_s = 0.0;
+    let mut rest_share;
     loop {
         let pages = dirty.pages();
         let content = dirty.content();
         let (page_s, limit) = speed.live(content, pages, passes.len(), chance);
         let counted = chance.counted(passes.len(), question.source.channels, page_s);
         let threshold_pages = content.bytes() / page_s * counted * limit_s / PAGE_BYTES as f64;
-        let step = Step::new(limit, page_s, speed.last(content).0);
+        let burst_page_s = speed.last(content).0;
+        let step = Step::new(limit, page_s, burst_page_s);
+        rest_share = if limit == Limit::MaxBandwidth { 1.0 - burst_page_s / page_s } else { 0.0 };
         let (sent_pages, sending_s) = if passes.is_empty() {
             step.first(pages, threshold_pages, chance.late())
         } else {
@@ -212,6 +219,7 @@ fn run(
             left_pages: dirty.pages(),
             threshold_pages,
             limit,
+            rests: duration_s / RATE_PERIOD_S * rest_share,
         });
         clock_s += duration_s;
         let left = dirty.pages();
@@ -235,8 +243,11 @@ fn run(
     let last_limit = passes.last().map_or(Limit::Source, |pass| pass.limit);
     let pause = Pause {
         stop_and_sync_s: costs.stop_s + sync_s,
-        last_pass_s: dirty.pages() * page_s + speed.in_sockets_s(last_limit, chance),
+        last_pass_s: costs.rest_s * rest_share
+            + dirty.pages() * page_s
+            + speed.in_sockets_s(last_limit, chance),
         last_pass_pages: dirty.pages(),
+        zero_pages: dirty.content().zero_share * dirty.pages(),
         resent_pages: dirty.again(),
         device_state_s: costs.device_state_s,
         answer_s: costs.answer_s,

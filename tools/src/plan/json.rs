@@ -89,6 +89,7 @@ fn case_json(case: &Case) -> Value {
             "device-state-s": costs.device_state_s,
             "answer-s": costs.answer_s,
             "in-flight-bytes": costs.in_flight_bytes,
+            "rest-s": costs.rest_s,
             "prefault-s-per-gib": costs.prefault_s_per_gib,
         },
     });

@@ -6,6 +6,7 @@ mod draw;
 mod link;
 mod machine;
 mod migrations;
+mod packets;
 mod pauses;
 #[allow(dead_code, reason = "shared with tests/real_qemu, which uses all of it")]
 #[path = "../../../tests/real_qemu/process.rs"]
@@ -13,6 +14,7 @@ mod process;
 #[allow(dead_code, reason = "shared with tests/real_qemu, which uses all of it")]
 #[path = "../../../tests/real_qemu/qmp.rs"]
 mod qmp;
+mod rests;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -201,6 +201,39 @@ fn few_readers_are_the_limit_of_a_fast_link() {
 }
 
 #[test]
+fn zero_pages_of_the_last_pass_are_none_with_data() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = 0.0;
+    question.guest.zero_share = 0.6;
+    // Nearly all of it is left for the pause.
+    question.source.downtime_limit_s = 1000.0;
+    let forecast = forecast(&question, &costs());
+    let pause = forecast.pause.expect("it ends");
+    assert!((pause.zero_pages / pause.last_pass_pages - 0.6).abs() < 1e-9, "{pause:?}");
+    let gib = 64.0 * 0.4;
+    let all = ReceiverCosts::LOOPBACK.s_per_gib * gib
+        + ReceiverCosts::LOOPBACK.ns_per_packet / 1e9 * (16 << 20) as f64 / 128.0;
+    let found = forecast.destination.cpu_s;
+    assert!((found / all - 1.0).abs() < 0.001, "{found} for {all}");
+}
+
+#[test]
+fn max_bandwidth_costs_the_destination_its_rests() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = 0.0;
+    let free = forecast(&question, &costs());
+    question.source.max_bandwidth = 100 * MIB;
+    let held = forecast(&question, &costs());
+    let stretches = held.passes[0].duration_s / 0.1;
+    let more = held.destination.cpu_s - free.destination.cpu_s;
+    // The link passes 1.1 GiB/s, so nine tenths of each stretch are a rest.
+    let share = more / (stretches * costs().rest_s);
+    assert!((0.87..0.91).contains(&share), "{share}");
+    question.source.max_bandwidth = 2000 * MIB;
+    assert_eq!(forecast(&question, &costs()), free, "the link is slower");
+}
+
+#[test]
 fn pages_that_are_sent_again_are_all_that_exceed_ram() {
     let forecast = forecast(&question(), &costs());
     assert_eq!(forecast.passes[0].resent_pages, 0.0);
