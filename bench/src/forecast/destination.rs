@@ -40,7 +40,7 @@ impl Destination {
         let mut cpu_s = 0.0;
         for pass in passes {
             let pass_cpu_s = cpu_of(pass.sent_pages, pass.zero_pages, pass.resent_pages)
-                + costs.rest_s * pass.rests;
+                + costs.rest_s * pass.rests();
             cpu_s += pass_cpu_s;
             cores = cores.max(pass_cpu_s / pass.duration_s);
             bytes_per_second_max = bytes_per_second_max.max(pass.bytes / pass.duration_s);

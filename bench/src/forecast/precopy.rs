@@ -56,8 +56,16 @@ pub struct Pass {
     pub threshold_pages: f64,
     /// Who said how fast it goes.
     pub limit: Limit,
-    /// Stretches of 100 ms under `max-bandwidth`, each by the share of it in which nothing comes.
-    pub rests: f64,
+    /// In what share of the time nothing comes, since `max-bandwidth` has been reached.
+    pub rest_share: f64,
+}
+
+impl Pass {
+    /// Its stretches of 100 ms, each by the share of it that is a rest.
+    #[must_use]
+    pub fn rests(&self) -> f64 {
+        self.duration_s / RATE_PERIOD_S * self.rest_share
+    }
 }
 
 /// What the guest's pause is made of, seconds.
@@ -188,16 +196,13 @@ fn run(
     let mut dirty = Dirty::all(question);
     let mut passes: Vec<Pass> = Vec::new();
     let mut clock_s = 0.0;
-    let mut rest_share;
     loop {
         let pages = dirty.pages();
         let content = dirty.content();
         let (page_s, limit) = speed.live(content, pages, passes.len(), chance);
         let counted = chance.counted(passes.len(), question.source.channels, page_s);
         let threshold_pages = content.bytes() / page_s * counted * limit_s / PAGE_BYTES as f64;
-        let burst_page_s = speed.last(content).0;
-        let step = Step::new(limit, page_s, burst_page_s);
-        rest_share = if limit == Limit::MaxBandwidth { 1.0 - burst_page_s / page_s } else { 0.0 };
+        let step = Step::new(limit, page_s, speed.last(content).0);
         let (sent_pages, sending_s) = if passes.is_empty() {
             step.first(pages, threshold_pages, chance.late())
         } else {
@@ -219,7 +224,7 @@ fn run(
             left_pages: dirty.pages(),
             threshold_pages,
             limit,
-            rests: duration_s / RATE_PERIOD_S * rest_share,
+            rest_share: step.rest_share(),
         });
         clock_s += duration_s;
         let left = dirty.pages();
@@ -240,12 +245,12 @@ fn run(
         }
     }
     let (page_s, _) = speed.last(dirty.content());
-    let last_limit = passes.last().map_or(Limit::Source, |pass| pass.limit);
+    let last = passes.last().expect("there is a first pass");
     let pause = Pause {
         stop_and_sync_s: costs.stop_s + sync_s,
-        last_pass_s: costs.rest_s * rest_share
+        last_pass_s: costs.rest_s * last.rest_share
             + dirty.pages() * page_s
-            + speed.in_sockets_s(last_limit, chance),
+            + speed.in_sockets_s(last.limit, chance),
         last_pass_pages: dirty.pages(),
         zero_pages: dirty.content().zero_share * dirty.pages(),
         resent_pages: dirty.again(),

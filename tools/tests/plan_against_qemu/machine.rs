@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use landfall_bench::compare::{Content, Kind};
 use landfall_bench::forecast::{Calibration, PAGE_BYTES};
 use landfall_bench::writing_guest::{BURSTS_PER_SECOND, Writing, walks, write_disk};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::landfall;
 use crate::link::Link;
@@ -88,9 +90,36 @@ impl Measured {
     }
 }
 
+/// Where migrations are made: a QEMU 10, and a folder for the guests' memory, best of a tmpfs.
+pub(crate) struct Host {
+    qemu: PathBuf,
+    scratch: TempDir,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let scratch = tempfile::Builder::new().prefix("landfall-plan-").tempdir_in("/dev/shm");
+        Self {
+            qemu: qemu_10().expect("QEMU 10: tests/qemu/install"),
+            scratch: scratch.expect("a folder for the guests' memory"),
+        }
+    }
+
+    pub(crate) fn make(&self, migration: &Migration) -> Measured {
+        migration
+            .run(&self.qemu, self.scratch.path())
+            .unwrap_or_else(|error| panic!("{migration:?}: {error}"))
+    }
+}
+
+/// A network of so many Gbit/s, for people.
+pub(crate) fn network(link_gbit: Option<u64>) -> String {
+    link_gbit.map_or("loopback".to_owned(), |gbit| format!("{gbit} Gbit/s"))
+}
+
 impl Migration {
     /// Makes it, with fresh processes at both ends.
-    pub(crate) fn run(&self, qemu: &Path, scratch: &Path) -> Result<Measured, String> {
+    fn run(&self, qemu: &Path, scratch: &Path) -> Result<Measured, String> {
         let link = self.link_gbit.map(|gbit| Link::of(gbit * 1_000_000_000)).transpose()?;
         let start = |program: &Path, arguments: Vec<String>, log: &str| {
             let log = scratch.join(log);
@@ -242,3 +271,12 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Until the guest's start is over.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// The QEMU 10 of this machine.
+fn qemu_10() -> Option<PathBuf> {
+    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
+    let output = Command::new(find).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("10."))?;
+    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
+}

@@ -17,19 +17,9 @@ mod qmp;
 mod rests;
 
 use std::path::PathBuf;
-use std::process::Command;
 
 /// The landfall under measurement: a release build, if the variable names one.
 fn landfall() -> PathBuf {
     std::env::var_os("LANDFALL_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from)
-}
-
-/// The QEMU 10 of this machine.
-fn qemu_10() -> Option<PathBuf> {
-    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
-    let output = Command::new(find).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.starts_with("10."))?;
-    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
 }

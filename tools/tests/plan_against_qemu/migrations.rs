@@ -10,34 +10,27 @@ use landfall_bench::forecast::{
 use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::draw::{NETWORKS, ten};
-use crate::machine::{Measured, Migration};
-use crate::qemu_10;
+use crate::machine::{Host, Measured, Migration, network};
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
 fn ten_migrations_take_as_long_as_forecast() {
-    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
-    // Best a tmpfs: the guests' memory lies there.
-    let scratch = tempfile::Builder::new()
-        .prefix("landfall-plan-")
-        .tempdir_in("/dev/shm")
-        .expect("a folder for the guests' memory");
+    let host = Host::new();
     let kept = std::env::var_os("LANDFALL_PLAN_RUNS").map(PathBuf::from);
     let run = |name: &str, migration: &Migration| {
         let kept = kept.as_ref().map(|folder| folder.join(name).with_extension("json"));
         if let Some(measured) = kept.as_ref().and_then(|path| Measured::read(path)) {
             return measured;
         }
-        let measured = migration
-            .run(&qemu, scratch.path())
-            .unwrap_or_else(|error| panic!("{migration:?}: {error}"));
+        let measured = host.make(migration);
         if let Some(path) = kept {
             measured.keep(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
         measured
     };
     let mut calibrations: [Vec<Calibration>; NETWORKS.len()] = Default::default();
-    let migrations = ten(landfall_seed::given().unwrap_or(SEED));
+    let seed = landfall_seed::given().unwrap_or(SEED);
+    let migrations = ten(seed);
     let mut all: [Vec<Measured>; 10] = Default::default();
     for pass in 0..passes() {
         for (index, link_gbit) in NETWORKS.iter().enumerate() {
@@ -45,7 +38,7 @@ fn ten_migrations_take_as_long_as_forecast() {
             calibrations[index].push(measured.calibration());
         }
         for (index, migration) in migrations.iter().enumerate() {
-            all[index].push(run(&format!("run-{}-{pass}", index + 1), migration));
+            all[index].push(run(&format!("run-{seed}-{}-{pass}", index + 1), migration));
         }
     }
     println!(
@@ -109,10 +102,7 @@ fn print_row(migration: &Migration, triples: &[(&str, Spread, Spread)], runs: &[
     let writes = writes.map_or("stopped".to_owned(), |writes| {
         format!("{} MiB/s in {} MiB", writes.mib_per_second, writes.working_set_mib)
     });
-    let mut network = match migration.link_gbit {
-        Some(gbit) => format!("{gbit} Gbit/s"),
-        None => "loopback".to_owned(),
-    };
+    let mut network = network(migration.link_gbit);
     if *max_bandwidth_mib > 0 {
         network += &format!(", max-bandwidth {max_bandwidth_mib} MiB/s");
     }

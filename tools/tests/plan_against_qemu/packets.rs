@@ -4,25 +4,20 @@
 use landfall_bench::compare::median;
 
 use crate::draw::NETWORKS;
-use crate::machine::Migration;
+use crate::machine::{Host, Migration, network};
 use crate::migrations::calibration;
-use crate::qemu_10;
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
 fn what_a_packet_costs() {
-    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
-    let scratch = tempfile::tempdir_in("/dev/shm").expect("a folder for the guests' memory");
+    let host = Host::new();
     let mut all = vec![[Vec::new(), Vec::new()]; NETWORKS.len()];
     // In turn, so that what the machine does meanwhile falls on all shapes.
     for _ in 0..TURNS {
         for (link_gbit, both) in NETWORKS.iter().zip(&mut all) {
             for (zero_percent, runs) in [0, ZERO_PERCENT].into_iter().zip(both) {
                 let migration = Migration { zero_percent, ..calibration(*link_gbit) };
-                let run = migration
-                    .run(&qemu, scratch.path())
-                    .unwrap_or_else(|error| panic!("{migration:?}: {error}"));
-                runs.push(run.cpu_s());
+                runs.push(host.make(&migration).cpu_s());
             }
         }
     }
@@ -38,7 +33,7 @@ fn what_a_packet_costs() {
         let packet_us = (full_s - gib_s) / 2048.0 * 1e6;
         println!(
             "| {} | {full_s:.3} | {thin_s:.3} | {gib_s:.3} | {packet_us:.1} |",
-            link_gbit.map_or("loopback".to_owned(), |gbit| format!("{gbit} Gbit/s")),
+            network(*link_gbit),
         );
         packets_us.push(packet_us);
     }

@@ -4,28 +4,21 @@
 use std::slice;
 
 use landfall_bench::compare::median;
-use landfall_bench::forecast::Calibration;
+use landfall_bench::forecast::{Calibration, PAGE_BYTES};
 
-use crate::machine::{Migration, Writes};
+use crate::machine::{Host, Migration, Writes};
 use crate::migrations::calibration;
-use crate::qemu_10;
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
 fn what_a_pause_takes_beside_its_pages() {
-    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
-    let scratch = tempfile::tempdir_in("/dev/shm").expect("a folder for the guests' memory");
+    let host = Host::new();
     let (mut pages_ns, mut seen_s) = (Vec::new(), Vec::new());
     let mut all = vec![Vec::new(); SHAPES.len()];
-    let run = |migration: &Migration| {
-        migration
-            .run(&qemu, scratch.path())
-            .unwrap_or_else(|error| panic!("{migration:?}: {error}"))
-    };
     // In turn, so that what the machine does meanwhile falls on all shapes.
     for _ in 0..TURNS {
         let full_speed = calibration(None);
-        let told = run(&full_speed).calibration();
+        let told = host.make(&full_speed).calibration();
         pages_ns.push(
             Calibration::costs(slice::from_ref(&told), &full_speed.question(0.3))
                 .pace
@@ -33,7 +26,7 @@ fn what_a_pause_takes_beside_its_pages() {
         );
         seen_s.push(told.after_pages_s());
         for (migration, pauses) in SHAPES.iter().zip(&mut all) {
-            pauses.push(Pause::of(&run(migration).trace));
+            pauses.push(Pause::of(&host.make(migration).trace));
         }
     }
     let page_ms = median(pages_ns.into_iter()) / 1e6;
@@ -43,7 +36,7 @@ fn what_a_pause_takes_beside_its_pages() {
         page_ms * 1e3
     );
     println!(
-        "| guest | pages left | stopping, ms | last pass, ms | saving devices, ms | the rest, ms | all, ms | beside what a calibration tells, ms |\n|---|---|---|---|---|---|---|---|"
+        "| guest | pages left | stopping, ms | last pass, ms | saving devices, ms | loading and answer, ms | all, ms | beside what a calibration tells, ms |\n|---|---|---|---|---|---|---|---|"
     );
     let mut unseen = Vec::new();
     for (migration, pauses) in SHAPES.iter().zip(&all) {
@@ -61,7 +54,7 @@ fn what_a_pause_takes_beside_its_pages() {
             middle(|pause| pause.stopping_ms),
             middle(|pause| pause.last_pass_ms),
             middle(|pause| pause.saving_ms),
-            middle(|pause| pause.rest_ms),
+            middle(|pause| pause.answering_ms),
             middle(Pause::all_ms),
             unseen[unseen.len() - 1],
         );
@@ -78,7 +71,7 @@ struct Pause {
     stopping_ms: f64,
     last_pass_ms: f64,
     saving_ms: f64,
-    rest_ms: f64,
+    answering_ms: f64,
 }
 
 impl Pause {
@@ -102,16 +95,16 @@ impl Pause {
         let left = trace.lines().rev().find_map(|line| line.split_once("exact pending size "));
         let (bytes, _) = left.and_then(|(_, rest)| rest.split_once(' ')).expect("what is left");
         Self {
-            pages: bytes.parse::<f64>().expect("bytes") / 4096.0,
+            pages: bytes.parse::<f64>().expect("bytes") / PAGE_BYTES as f64,
             stopping_ms: between(0),
             last_pass_ms: between(1),
             saving_ms: between(2),
-            rest_ms: between(3),
+            answering_ms: between(3),
         }
     }
 
     fn all_ms(&self) -> f64 {
-        self.stopping_ms + self.last_pass_ms + self.saving_ms + self.rest_ms
+        self.stopping_ms + self.last_pass_ms + self.saving_ms + self.answering_ms
     }
 }
 

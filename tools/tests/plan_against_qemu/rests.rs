@@ -3,23 +3,19 @@
 
 use landfall_bench::compare::median;
 
-use crate::machine::{Measured, Migration, Writes};
+use crate::machine::{Host, Measured, Migration, Writes, network};
 use crate::migrations::calibration;
-use crate::qemu_10;
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
 fn what_a_rest_costs() {
-    let qemu = qemu_10().expect("QEMU 10: tests/qemu/install");
-    let scratch = tempfile::tempdir_in("/dev/shm").expect("a folder for the guests' memory");
+    let host = Host::new();
     let mut all = vec![[Vec::new(), Vec::new()]; SHAPES.len()];
     // In turn, so that what the machine does meanwhile falls on all shapes.
     for _ in 0..TURNS {
         for (shape, both) in SHAPES.iter().zip(&mut all) {
             for (migration, runs) in shape.both().iter().zip(both) {
-                let run = migration
-                    .run(&qemu, scratch.path())
-                    .unwrap_or_else(|error| panic!("{migration:?}: {error}"));
+                let run = host.make(migration);
                 runs.push((run.cpu_s(), stretches(&run)));
             }
         }
@@ -35,7 +31,7 @@ fn what_a_rest_costs() {
         println!(
             "| {} | {} | {} MiB/s | {:.3} | {:.3} | {stretches:.0} | {rest_ms:.2} |",
             shape.channels,
-            shape.link_gbit.map_or("loopback".to_owned(), |gbit| format!("{gbit} Gbit/s")),
+            network(shape.link_gbit),
             shape.max_bandwidth_mib,
             cpu_s(free),
             cpu_s(held),

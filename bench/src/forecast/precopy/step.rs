@@ -33,6 +33,11 @@ impl Step {
         self.grain_s
     }
 
+    /// In what share of it nothing is sent.
+    pub(super) fn rest_share(&self) -> f64 {
+        if self.is_on_the_clock { 1.0 - self.burst_page_s / self.page_s } else { 0.0 }
+    }
+
     fn pages(&self) -> f64 {
         self.grain_s / self.page_s
     }
