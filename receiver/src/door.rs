@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::arrivals::Verdict;
+use crate::arrivals::{Arrivals, Verdict};
 use crate::clock::{NS_PER_MS, NS_PER_S, nanos, now_ns};
 use crate::error::{Family, RunError};
 use crate::hung_up::has_hung_up;
@@ -35,8 +35,8 @@ pub struct Connection {
     pub fd: Arc<OwnedFd>,
     /// Who is at the other end.
     pub peer: String,
-    /// When it was accepted.
-    pub since_ns: u64,
+    /// The how manieth of the run's door it is.
+    pub number: u64,
     /// What has been read of it already, in the clear: all of a main stream, of
     /// a channel what stands behind its Init.
     pub first: Vec<u8>,
@@ -54,6 +54,9 @@ pub struct Door {
     allow: Option<Allow>,
     tls: Option<Arc<TlsServer>>,
     newcomers: Newcomers,
+    /// Who is the next to come.
+    next: u64,
+    main: Option<u64>,
     watchdog: Watchdog,
     handshake: Duration,
     /// The host had no descriptor left: nobody is let in until then.
@@ -76,7 +79,18 @@ impl Door {
     ) -> Result<Self, RunError> {
         let newcomers =
             Newcomers::none().map_err(|error| RunError::host("epoll_create1", error))?;
-        Ok(Self { run, listeners, allow, tls, newcomers, watchdog, handshake, full_until_ns: 0 })
+        Ok(Self {
+            run,
+            listeners,
+            allow,
+            tls,
+            newcomers,
+            next: 0,
+            main: None,
+            watchdog,
+            handshake,
+            full_until_ns: 0,
+        })
     }
 
     /// Runs until the run is told to stop. The listeners close with it.
@@ -125,7 +139,7 @@ impl Door {
         }
         let youngest_ns = self.newcomers.youngest().map_or(0, |newcomer| newcomer.since_ns);
         self.run.door_unknown_ns.store(youngest_ns, Relaxed);
-        self.drop_hung_up();
+        self.drop_hung_up(&mut self.run.arrivals());
         self.watchdog.look(&self.run, now)
     }
 
@@ -153,8 +167,9 @@ impl Door {
                 );
                 return Err(RunError::new(Family::Unsupported, text));
             }
-            let mut newcomer = Newcomer::new(fd, name, now, self.tls.as_ref())
+            let mut newcomer = Newcomer::new(fd, name, self.next, now, self.tls.as_ref())
                 .map_err(|error| RunError::new(Family::Environment, error.to_string()))?;
+            self.next += 1;
             // Files that were handed over cannot be waited for: they have all that comes.
             match newcomer.look() {
                 Look::Wait => self.wait_for(newcomer)?,
@@ -213,7 +228,7 @@ impl Door {
     }
 
     /// Lets in, or not, who has said by this `look` what it is.
-    fn admit(&self, newcomer: Newcomer, look: Look, now: u64) {
+    fn admit(&mut self, newcomer: Newcomer, look: Look, now: u64) {
         match look {
             Look::Wait => unreachable!("it has said nothing"),
             // A pipe or file that was handed over: nobody else will come.
@@ -226,7 +241,14 @@ impl Door {
                 tracing::info!("main stream from {}", newcomer.peer);
                 let peer = newcomer.peer.clone();
                 let connection = newcomer.into_connection(0);
-                let verdict = self.run.arrivals().add_main(connection, now);
+                let number = connection.number;
+                let mut arrivals = self.run.arrivals();
+                let verdict = arrivals.add_main(connection, now);
+                if verdict == Verdict::Ours {
+                    self.main = Some(number);
+                }
+                self.drop_hung_up(&mut arrivals);
+                drop(arrivals);
                 self.judge(&peer, verdict, true);
             }
             Look::Channel(init) => {
@@ -235,6 +257,7 @@ impl Door {
                 let connection = newcomer.into_connection(INIT_BYTES);
                 let mut arrivals = self.run.arrivals();
                 let verdict = arrivals.add_channel(init, connection, now);
+                self.drop_hung_up(&mut arrivals);
                 let may_be_all = arrivals.may_be_all();
                 drop(arrivals);
                 self.judge(&peer, verdict, may_be_all);
@@ -255,19 +278,15 @@ impl Door {
         }
     }
 
-    /// Channels that waited for their run and whose peers have gone. A source connects main first;
-    /// a short migration may be over before main's first byte is looked at, so as long as somebody
-    /// older is silent, this may be main.
-    fn drop_hung_up(&self) {
-        let mut arrivals = self.run.arrivals();
-        if arrivals.has_main() {
-            return;
-        }
-        let oldest_ns = self.newcomers.oldest().map_or(u64::MAX, |newcomer| newcomer.since_ns);
-        let gone = arrivals.drop_channels(|connection| {
-            connection.since_ns < oldest_ns && has_hung_up(&connection.fd)
-        });
-        drop(arrivals);
+    /// Lets go of channels that wait for their run and whose peers have gone, if these are of an
+    /// earlier source. A source connects main first, and a short migration may be over before
+    /// main's first byte is looked at: only channels that came before main, or before all who are
+    /// silent and may be main, are of no use to anybody.
+    fn drop_hung_up(&self, arrivals: &mut Arrivals<Connection>) {
+        let oldest = self.newcomers.oldest().map_or(u64::MAX, |newcomer| newcomer.number);
+        let first = self.main.unwrap_or(oldest);
+        let gone = arrivals
+            .drop_channels(|connection| connection.number < first && has_hung_up(&connection.fd));
         for _ in 0..gone {
             self.run.stray("a channel's peer", "hung up before its main stream came");
         }

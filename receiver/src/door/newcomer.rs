@@ -15,6 +15,8 @@ use crate::wire::{INIT_BYTES, Init, MAIN_MAGIC, MULTIFD_MAGIC};
 pub(super) struct Newcomer {
     fd: OwnedFd,
     pub(super) peer: String,
+    /// The how manieth of the run's door it is.
+    pub(super) number: u64,
     pub(super) since_ns: u64,
     way: Way,
     /// What it has said, in the clear.
@@ -46,13 +48,14 @@ enum Got {
 }
 
 impl Newcomer {
-    /// Who came at `now`; under TLS if there is a `server`.
+    /// Who came as the `number`th at `now`; under TLS if there is a `server`.
     ///
     /// # Errors
     /// See [`Handshake::new`].
     pub(super) fn new(
         fd: OwnedFd,
         peer: String,
+        number: u64,
         now_ns: u64,
         server: Option<&Arc<TlsServer>>,
     ) -> Result<Self, TlsError> {
@@ -60,7 +63,7 @@ impl Newcomer {
             None => Way::Plain,
             Some(server) => Way::Handshake(Box::new(Handshake::new(Arc::clone(server))?)),
         };
-        Ok(Self { fd, peer, since_ns: now_ns, way, bytes: Vec::new(), sends: false })
+        Ok(Self { fd, peer, number, since_ns: now_ns, way, bytes: Vec::new(), sends: false })
     }
 
     /// Its descriptor.
@@ -181,7 +184,7 @@ impl Newcomer {
             Way::Plain | Way::Handshake(_) => None,
         };
         let first = self.bytes.split_off(said);
-        Connection { fd: Arc::new(self.fd), peer: self.peer, since_ns: self.since_ns, first, tls }
+        Connection { fd: Arc::new(self.fd), peer: self.peer, number: self.number, first, tls }
     }
 }
 

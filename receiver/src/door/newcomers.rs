@@ -14,7 +14,6 @@ pub(super) struct Newcomers {
     epoll: Epoll,
     /// By number, which is by age.
     all: BTreeMap<u64, Newcomer>,
-    next: u64,
 }
 
 impl Newcomers {
@@ -22,7 +21,7 @@ impl Newcomers {
     /// No more file descriptors.
     pub(super) fn none() -> Result<Self, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, all: BTreeMap::new(), next: 0 })
+        Ok(Self { epoll, all: BTreeMap::new() })
     }
 
     /// One more, the youngest.
@@ -30,9 +29,8 @@ impl Newcomers {
     /// # Errors
     /// epoll_ctl(2): the host has no room for it, or it is nothing that one can wait for.
     pub(super) fn add(&mut self, newcomer: Newcomer) -> Result<(), Errno> {
-        let number = self.next;
+        let number = newcomer.number;
         self.epoll.add(newcomer.fd(), EpollEvent::new(newcomer.waits_for(), number))?;
-        self.next += 1;
         self.all.insert(number, newcomer);
         Ok(())
     }

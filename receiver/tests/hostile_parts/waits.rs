@@ -114,6 +114,27 @@ fn channels_that_have_sent_all_and_closed_wait_for_a_main_stream_that_came_befor
     assert_eq!(attacked.migration.wait().error, None);
 }
 
+#[test]
+fn channels_of_a_source_that_is_gone_are_no_rivals_of_the_next_ones() {
+    let host = Host::new(60_000);
+    for channels in [N, None] {
+        let attacked = host.start(channels);
+        // Whoever is silent may be the main stream of those who come after.
+        let silent = TcpStream::connect(("127.0.0.1", attacked.port)).unwrap();
+        let mut dead = Source::connect(attacked.port, CHANNELS);
+        let script = Script::legal(CHANNELS);
+        dead.send(&script.steps[..CHANNELS]).unwrap();
+        drop(dead);
+        attacked.wait_until("its channels came", |one| {
+            one.run.arrivals().waiting().count() == CHANNELS
+        });
+        let mut next = Source::connect(attacked.port, CHANNELS);
+        next.send(&script.steps).unwrap();
+        assert_eq!(attacked.migration.wait().error, None, "channels {channels:?}");
+        drop(silent);
+    }
+}
+
 /// Sends the legal script with the last bytes of one step one at a time.
 fn trickle(source: &mut Source, script: &Script, step: usize, bytes: usize) -> io::Result<()> {
     source.send(&script.steps[..step])?;
