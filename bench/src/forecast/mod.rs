@@ -24,5 +24,5 @@ pub const PAGE_BYTES: u64 = 4096;
 /// Pages of a full packet: 512 KiB.
 pub const PACKET_PAGES: u64 = 128;
 /// Bytes of a packet's header: 64 fixed, 256 of the block's name, 8 for each page it can hold.
-const HEADER_BYTES: u64 = 64 + 256 + 8 * PACKET_PAGES;
+pub const HEADER_BYTES: u64 = 64 + 256 + 8 * PACKET_PAGES;
 const GIB: f64 = (1_u64 << 30) as f64;

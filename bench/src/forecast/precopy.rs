@@ -200,7 +200,7 @@ fn run(
         let pages = dirty.pages();
         let content = dirty.content();
         let (page_s, limit) = speed.live(content, pages, passes.len(), chance);
-        let counted = chance.counted(passes.len(), question.source.channels, page_s);
+        let counted = chance.counted(passes.len(), question.source.channels, page_s, limit);
         let threshold_pages = content.bytes() / page_s * counted * limit_s / PAGE_BYTES as f64;
         let step = Step::new(limit, page_s, speed.last(content).0);
         let (sent_pages, sending_s) = if passes.is_empty() {

@@ -1,6 +1,7 @@
 //! Forecasts beside migrations that were made, and what a page costs. Both measure, so they run
 //! only when asked for, with nothing else on the machine: docs/scaling.md has the commands.
 
+mod beyond;
 mod costs;
 mod draw;
 mod link;

@@ -1,6 +1,7 @@
 //! What nobody knows of a migration: where the source's steps fall, which packets it counts, and how
 //! many are under way.
 
+use super::Limit;
 use super::step::RATE_PERIOD_S;
 use crate::forecast::PACKET_PAGES;
 use crate::hash::hash;
@@ -25,19 +26,24 @@ impl Chance {
 
     /// The bandwidth that the source finds in pass `pass`, as a share of the true one. It counts whole
     /// packets in each stretch of time: of every channel one too many or too few, or something
-    /// between, by where the stretch begins and ends in its packets.
-    pub(super) fn counted(self, pass: usize, channels: u8, page_s: f64) -> f64 {
+    /// between, by where the stretch begins and ends in its packets; under `max-bandwidth` as many as
+    /// went beyond it.
+    pub(super) fn counted(self, pass: usize, channels: u8, page_s: f64, limit: Limit) -> f64 {
         let Some(outcome) = self.0 else { return 1.0 };
         let packets = RATE_PERIOD_S / page_s / PACKET_PAGES as f64;
-        let deviation = (f64::from(channels) / 6.0).sqrt() / packets;
+        let channels = f64::from(channels);
+        let varies = match limit {
+            Limit::MaxBandwidth => channels * BEYOND_VARIES,
+            _ => (channels / 6.0).sqrt(),
+        };
         // A sum of twelve numbers from 0 to 1 is as good as normal, with a deviation of 1.
-        (1.0 + normal(outcome, pass, COUNTED) * deviation).max(0.0)
+        (1.0 + normal(outcome, pass, COUNTED) * varies / packets).max(0.0)
     }
 
     /// Packets that go beyond `max-bandwidth` in a stretch of 100 ms, on average over `stretches`
     /// of them: the one that reaches it, by so much as `reaching`, and those under way then. These
-    /// are as many as there are channels where the source finds pages faster than the channels send
-    /// them, and fewer the more channels there are.
+    /// are nearly as many as there are channels where these are few, and fewer for each the more
+    /// channels the source's one thread has to find pages for.
     pub(super) fn beyond_the_limit(
         self,
         pass: usize,
@@ -45,8 +51,8 @@ impl Chance {
         stretches: f64,
         reaching: f64,
     ) -> f64 {
-        let channels = f64::from(channels).min(BUSY_CHANNELS_MAX);
-        let under_way = channels - channels * channels / (2.0 * BUSY_CHANNELS_MAX);
+        let channels = f64::from(channels);
+        let under_way = channels * UNDER_WAY_MAX / (channels + UNDER_WAY_MAX);
         let Some(outcome) = self.0 else { return reaching + under_way };
         let host = 1.0 + HOSTS_DIFFER * evenly(outcome, 97);
         let varies = channels * BEYOND_VARIES / stretches.max(1.0).sqrt();
@@ -75,12 +81,12 @@ const OUTCOMES: u64 = 256;
 /// Which of the numbers of an outcome: twelve of each.
 const COUNTED: u64 = 0;
 const BEYOND: u64 = 16;
-/// With so many channels, or more, the source's own thread is as much of a limit as they are. Of
-/// QEMU 10.0 on two CPUs: 1.8 packets under way with 2 channels, 2.9 with 3, 2.7 with 4 and 5.3 to
-/// 5.9 with 8 (docs/scaling.md).
-const BUSY_CHANNELS_MAX: f64 = 11.0;
-/// By what share hosts differ in that.
-const HOSTS_DIFFER: f64 = 0.15;
+/// With however many channels. Of QEMU 10.0 on two CPUs 1.8 packets are under way with 2 channels, 2.5
+/// with 3, 3.0 with 4, 5.7 with 8, 8.3 with 16 and 11.6 with 32 (docs/scaling.md, "What goes beyond
+/// max-bandwidth").
+const UNDER_WAY_MAX: f64 = 18.0;
+/// By what share guests, networks and hosts differ in that.
+const HOSTS_DIFFER: f64 = 0.12;
 /// How much one stretch differs from the next, in packets for each channel.
 const BEYOND_VARIES: f64 = 0.23;
 /// Sockets were seen to hold from half to all of the most.
