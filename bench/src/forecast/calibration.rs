@@ -174,7 +174,7 @@ impl Calibration {
     }
 
     /// The costs that several runs tell together. Five or more of different shapes tell a GiB, a
-    /// packet, a zero page, a SYNC packet and a page that comes again apart; fewer only scale what
+    /// packet, a run between zero pages, a SYNC packet and a page that comes again apart; fewer only scale what
     /// was measured elsewhere (docs/scaling.md). How fast the source is, the runs tell that the
     /// network of `question` did not hold back; without one it is taken to be as fast as is known.
     ///
@@ -214,7 +214,7 @@ impl Calibration {
     /// Without a run.
     #[must_use]
     pub fn receiver_costs(runs: &[Self]) -> ReceiverCosts {
-        let known = ReceiverCosts::OF_A_REAL_SOURCE;
+        let known = ReceiverCosts::LOOPBACK;
         let rows: Vec<_> = runs.iter().map(Self::cpu_row).collect();
         least_squares::fit(&rows).map_or_else(
             || {
@@ -223,6 +223,17 @@ impl Calibration {
             },
             ReceiverCosts::of,
         )
+    }
+
+    /// What a GiB, a packet and a run alone cost, seconds, by runs of one number of channels in which
+    /// nothing came again; `None` if they do not tell these apart.
+    #[must_use]
+    pub fn page_costs(runs: &[&Self]) -> Option<[f64; 3]> {
+        let row = |run: &&Self| {
+            let [gib, packets, cut, ..] = run.work().amounts();
+            Row { amounts: [gib, packets, cut], cost: run.cpu_s }
+        };
+        least_squares::fit(&runs.iter().map(row).collect::<Vec<_>>())
     }
 
     fn pace(runs: &[&Self]) -> Pace {
@@ -257,10 +268,11 @@ impl Calibration {
     }
 
     fn work(&self) -> Work {
+        let first_pages = self.normal_pages + self.zero_pages - self.resent_pages;
         Work {
             normal_gib: self.normal_pages * PAGE_BYTES as f64 / GIB,
             packets: self.packets,
-            zero_pages: self.zero_pages,
+            runs: Work::runs(first_pages, self.zero_pages.min(first_pages)),
             sync_packets: self.sync_packets,
             resent_pages: self.resent_pages,
         }

@@ -32,8 +32,8 @@ pub struct ReceiverCosts {
     pub s_per_gib: f64,
     /// For each packet with pages, ns.
     pub ns_per_packet: f64,
-    /// For each zero page, ns.
-    pub ns_per_zero_page: f64,
+    /// For each run of pages with data that zero pages cut off, ns. A zero page itself costs nothing.
+    pub ns_per_run: f64,
     /// For each SYNC packet, and what a sync point takes beside, ns.
     pub ns_per_sync_packet: f64,
     /// More for each page that has come before, ns: such pages lie apart, and come in short rounds.
@@ -47,8 +47,8 @@ pub struct Work {
     pub normal_gib: f64,
     /// Packets with pages.
     pub packets: f64,
-    /// Zero pages.
-    pub zero_pages: f64,
+    /// Runs of pages with data that zero pages cut off: [`Work::runs`].
+    pub runs: f64,
     /// SYNC packets.
     pub sync_packets: f64,
     /// Pages of both kinds that have come before.
@@ -104,33 +104,29 @@ impl Costs {
 impl ReceiverCosts {
     /// As measured on loopback: docs/scaling.md, "What a page costs".
     pub const LOOPBACK: Self = Self {
-        s_per_gib: 0.184,
-        ns_per_packet: 2900.0,
-        ns_per_zero_page: 0.0,
-        ns_per_sync_packet: 4200.0,
-        ns_per_resent_page: 670.0,
+        s_per_gib: 0.167,
+        ns_per_packet: 2650.0,
+        ns_per_run: 298.0,
+        ns_per_sync_packet: 4600.0,
+        ns_per_resent_page: 710.0,
     };
-
-    /// The same where readers wait for each packet, as with a real source, and are woken: the
-    /// synthetic one leaves them no rest. docs/scaling.md, "What a packet costs".
-    pub const OF_A_REAL_SOURCE: Self = Self { ns_per_packet: 10_500.0, ..Self::LOOPBACK };
 
     /// CPU seconds of a stretch of the migration.
     #[must_use]
     pub fn cpu_s(&self, work: &Work) -> f64 {
         let ns = self.ns_per_packet * work.packets
-            + self.ns_per_zero_page * work.zero_pages
+            + self.ns_per_run * work.runs
             + self.ns_per_sync_packet * work.sync_packets
             + self.ns_per_resent_page * work.resent_pages;
         self.s_per_gib * work.normal_gib + ns / 1e9
     }
 
     /// From seconds, in the order of [`Work::amounts`].
-    pub(super) fn of([gib, packet, zero_page, sync_packet, resent_page]: [f64; 5]) -> Self {
+    pub(super) fn of([gib, packet, run, sync_packet, resent_page]: [f64; 5]) -> Self {
         Self {
             s_per_gib: gib,
             ns_per_packet: packet * 1e9,
-            ns_per_zero_page: zero_page * 1e9,
+            ns_per_run: run * 1e9,
             ns_per_sync_packet: sync_packet * 1e9,
             ns_per_resent_page: resent_page * 1e9,
         }
@@ -141,7 +137,7 @@ impl ReceiverCosts {
         Self {
             s_per_gib: self.s_per_gib * factor,
             ns_per_packet: self.ns_per_packet * factor,
-            ns_per_zero_page: self.ns_per_zero_page * factor,
+            ns_per_run: self.ns_per_run * factor,
             ns_per_sync_packet: self.ns_per_sync_packet * factor,
             ns_per_resent_page: self.ns_per_resent_page * factor,
         }
@@ -149,10 +145,16 @@ impl ReceiverCosts {
 }
 
 impl Work {
+    /// Runs of pages with data among `pages` of which `zero_pages` are zero and lie anywhere: so many
+    /// zero pages have one with data behind them.
+    pub(super) fn runs(pages: f64, zero_pages: f64) -> f64 {
+        if pages > 0.0 { zero_pages * (1.0 - zero_pages / pages) } else { 0.0 }
+    }
+
     /// One for each cost.
     pub(super) fn amounts(&self) -> [f64; 5] {
-        let Self { normal_gib, packets, zero_pages, sync_packets, resent_pages } = *self;
-        [normal_gib, packets, zero_pages, sync_packets, resent_pages]
+        let Self { normal_gib, packets, runs, sync_packets, resent_pages } = *self;
+        [normal_gib, packets, runs, sync_packets, resent_pages]
     }
 }
 

@@ -30,7 +30,7 @@ impl Destination {
             costs.receiver.cpu_s(&Work {
                 normal_gib: (pages - zero_pages) * PAGE_BYTES as f64 / GIB,
                 packets: pages / PACKET_PAGES as f64,
-                zero_pages,
+                runs: Work::runs(pages, zero_pages),
                 sync_packets,
                 resent_pages,
             })

@@ -79,7 +79,7 @@ fn case_json(case: &Case) -> Value {
         "costs": {
             "cpu-s-per-gib": costs.receiver.s_per_gib,
             "cpu-ns-per-packet": costs.receiver.ns_per_packet,
-            "cpu-ns-per-zero-page": costs.receiver.ns_per_zero_page,
+            "cpu-ns-per-run": costs.receiver.ns_per_run,
             "cpu-ns-per-sync-packet": costs.receiver.ns_per_sync_packet,
             "cpu-ns-per-resent-page": costs.receiver.ns_per_resent_page,
             "ns-per-normal-page": costs.pace.ns_per_normal_page,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -134,6 +135,7 @@ impl Migration {
         let memory = scratch.join("memory");
         let content = Content { kind: Kind::Random, zero_percent: self.zero_percent };
         content.write(&memory, self.ram_mib << 20).map_err(|error| error.to_string())?;
+        self.fill_working_set(&memory).map_err(|error| error.to_string())?;
         let disk = self.write_disk(scratch)?;
         let report = scratch.join("run.json");
         let _ = fs::remove_file(&report);
@@ -223,6 +225,14 @@ impl Migration {
         .into_iter()
         .map(str::to_owned)
         .collect()
+    }
+
+    /// A guest that has been running has data all over what it writes.
+    fn fill_working_set(&self, memory: &Path) -> std::io::Result<()> {
+        let pages = self.writes.map_or(0, |writes| (writes.working_set_mib << 20) / PAGE_BYTES);
+        let file = File::options().write(true).open(memory)?;
+        (0..pages)
+            .try_for_each(|page| file.write_all_at(&[1], u64::from(FIRST) + page * PAGE_BYTES))
     }
 
     /// The disk that boots the writing guest.

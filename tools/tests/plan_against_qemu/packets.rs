@@ -1,7 +1,8 @@
-//! What a packet costs readers that wait for it, as with a real source: migrations of as many packets
-//! full of data as nearly empty ones, over every network.
+//! What a packet, and a run of pages between zero pages, cost readers that wait for them, as with a
+//! real source: migrations of as many packets that hold less and less data, over every network.
 
 use landfall_bench::compare::median;
+use landfall_bench::forecast::Calibration;
 
 use crate::draw::NETWORKS;
 use crate::machine::{Host, Migration, network};
@@ -11,36 +12,43 @@ use crate::migrations::calibration;
 #[ignore = "measures: docs/scaling.md has the command"]
 fn what_a_packet_costs() {
     let host = Host::new();
-    let mut all = vec![[Vec::new(), Vec::new()]; NETWORKS.len()];
+    let mut all = vec![vec![Vec::new(); ZERO_PERCENTS.len()]; NETWORKS.len()];
     // In turn, so that what the machine does meanwhile falls on all shapes.
     for _ in 0..TURNS {
-        for (link_gbit, both) in NETWORKS.iter().zip(&mut all) {
-            for (zero_percent, runs) in [0, ZERO_PERCENT].into_iter().zip(both) {
+        for (link_gbit, each) in NETWORKS.iter().zip(&mut all) {
+            for (zero_percent, runs) in ZERO_PERCENTS.into_iter().zip(each) {
                 let migration = Migration { zero_percent, ..calibration(*link_gbit) };
-                runs.push(host.make(&migration).cpu_s());
+                runs.push(host.make(&migration).calibration());
             }
         }
     }
+    let calibrated = ZERO_PERCENTS.iter().position(|zero| *zero == calibration(None).zero_percent);
+    let calibrated = calibrated.expect("one of them");
+    let names = ZERO_PERCENTS.map(|zero| format!("{zero} %")).join(" | ");
     println!(
-        "| network | CPU without zero pages, s | CPU with {ZERO_PERCENT} %, s | a GiB, s | a packet, us |\n|---|---|---|---|---|"
+        "| network | {names} | a GiB, s | a packet, us | a run, us |\n|---|---|---|---|---|---|---|---|---|---|"
     );
-    let mut packets_us = Vec::new();
-    for (link_gbit, [full, thin]) in NETWORKS.iter().zip(&all) {
-        let [full_s, thin_s] = [full, thin].map(|runs| median(runs.iter().copied()));
-        let share = f64::from(ZERO_PERCENT) / 100.0;
-        let gib_s = (full_s - thin_s) / share;
-        // 1 GiB is 2048 packets of 512 KiB.
-        let packet_us = (full_s - gib_s) / 2048.0 * 1e6;
+    for (link_gbit, each) in NETWORKS.iter().zip(&all) {
+        // What a forecast would say that knows one of the shapes.
+        let costs = Calibration::receiver_costs(&each[calibrated]);
+        let cell = |runs: &Vec<Calibration>| {
+            let cpu_s = median(runs.iter().map(Calibration::cpu_s));
+            let error = median(runs.iter().map(|run| run.cpu_s_by(&costs) / cpu_s - 1.0));
+            assert!(error.abs() < 1.0, "{cpu_s} s, off by {error:+}");
+            format!("{cpu_s:.3}, {:+.0} %", error * 100.0)
+        };
+        let cells: Vec<_> = each.iter().map(cell).collect();
+        let runs: Vec<_> = each.iter().flatten().collect();
+        let [gib_s, packet_s, run_s] = Calibration::page_costs(&runs).expect("told apart");
         println!(
-            "| {} | {full_s:.3} | {thin_s:.3} | {gib_s:.3} | {packet_us:.1} |",
+            "| {} | {} | {gib_s:.3} | {:.1} | {:.2} |",
             network(*link_gbit),
+            cells.join(" | "),
+            packet_s * 1e6,
+            run_s * 1e6,
         );
-        packets_us.push(packet_us);
     }
-    let packet_us = median(packets_us.into_iter());
-    println!("the median of all: {packet_us:.1} us");
-    assert!((0.0..1000.0).contains(&packet_us), "{packet_us} us");
 }
 
-const ZERO_PERCENT: u8 = 80;
-const TURNS: usize = 7;
+const ZERO_PERCENTS: [u8; 6] = [0, 10, 30, 60, 80, 95];
+const TURNS: usize = 5;

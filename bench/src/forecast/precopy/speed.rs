@@ -78,7 +78,7 @@ impl Speed<'_> {
         let cpu_s = self.costs.receiver.cpu_s(&Work {
             normal_gib: normal * PAGE_BYTES as f64 / GIB,
             packets: 1.0 / PACKET_PAGES as f64,
-            zero_pages: mix.zero_share,
+            runs: Work::runs(1.0, mix.zero_share),
             sync_packets: 0.0,
             resent_pages: mix.again_share,
         });

@@ -212,9 +212,11 @@ fn zero_pages_of_the_last_pass_are_none_with_data() {
     let forecast = forecast(&question, &costs());
     let pause = forecast.pause.expect("it ends");
     assert!((pause.zero_pages / pause.last_pass_pages - 0.6).abs() < 1e-9, "{pause:?}");
-    let gib = 64.0 * 0.4;
-    let all = ReceiverCosts::LOOPBACK.s_per_gib * gib
-        + ReceiverCosts::LOOPBACK.ns_per_packet / 1e9 * (16 << 20) as f64 / 128.0;
+    let (gib, pages) = (64.0 * 0.4, f64::from(16 << 20));
+    let ReceiverCosts { s_per_gib, ns_per_packet, ns_per_run, .. } = ReceiverCosts::LOOPBACK;
+    // Four pages of ten have data, and before six of ten of these there is a zero page.
+    let runs = pages * 0.4 * 0.6;
+    let all = s_per_gib * gib + (ns_per_packet * pages / 128.0 + ns_per_run * runs) / 1e9;
     let found = forecast.destination.cpu_s;
     assert!((found / all - 1.0).abs() < 0.001, "{found} for {all}");
 }
