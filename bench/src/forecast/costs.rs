@@ -79,7 +79,7 @@ impl Costs {
             device_state_s: 0.001,
             answer_s: 0.0001,
             in_flight_bytes: 0.0,
-            rest_s: REST_S,
+            rest_s: rest_s(channels),
             prefault_s_per_gib: 0.1,
         }
     }
@@ -95,7 +95,7 @@ impl Costs {
             device_state_s: 0.05,
             answer_s: 0.005,
             in_flight_bytes: SEND_BUFFER_BYTES,
-            rest_s: REST_S * NETWORK_FACTOR,
+            rest_s: rest_s(channels) * NETWORK_FACTOR,
             prefault_s_per_gib: 0.4,
         }
     }
@@ -177,8 +177,11 @@ const FEED_NS_LOW: f64 = 150.0;
 /// (`physical_memory_sync_dirty_bitmap`, qemu-devel, December 2025).
 const SYNC_S_LOW: f64 = 0.03;
 const SYNC_S_HIGH: f64 = 0.3;
-/// docs/scaling.md, "What a rest costs".
-const REST_S: f64 = 0.00055;
+/// docs/scaling.md, "What a rest costs": everybody is woken, and each channel begins anew.
+fn rest_s(channels: u8) -> f64 {
+    3e-4 + 5.5e-5 * f64::from(channels)
+}
+
 /// A network card against loopback.
 const NETWORK_FACTOR: f64 = 3.0;
 /// Bytes in a full send buffer of a TCP socket. The kernel's default for the largest one
