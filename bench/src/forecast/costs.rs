@@ -47,7 +47,7 @@ pub struct Work {
     pub normal_gib: f64,
     /// Packets with pages.
     pub packets: f64,
-    /// Runs of pages with data that zero pages cut off: [`Work::runs`].
+    /// Runs of pages with data that zero pages cut off: each has a zero page before it.
     pub runs: f64,
     /// SYNC packets.
     pub sync_packets: f64,
@@ -145,8 +145,8 @@ impl ReceiverCosts {
 }
 
 impl Work {
-    /// Runs of pages with data among `pages` of which `zero_pages` are zero and lie anywhere: so many
-    /// zero pages have one with data behind them.
+    /// Those among `pages` of which `zero_pages` are zero and lie anywhere: so many zero pages have one
+    /// with data behind them.
     pub(super) fn runs(pages: f64, zero_pages: f64) -> f64 {
         if pages > 0.0 { zero_pages * (1.0 - zero_pages / pages) } else { 0.0 }
     }

@@ -1,4 +1,4 @@
-//! What a GiB, a packet and a zero page cost the receiver: migrations of different shapes from the
+//! What a GiB, a packet and a run of pages cost the receiver: migrations of different shapes from the
 //! synthetic source, and the costs that fit all of them best.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::process::{Process, wait_until};
 
 #[test]
 #[ignore = "measures: docs/scaling.md has the command"]
-fn what_a_gib_a_packet_and_a_zero_page_cost() {
+fn what_a_gib_a_packet_and_a_run_of_pages_cost() {
     let scratch = tempfile::tempdir().expect("a folder");
     let mut all = Vec::new();
     // In turn, so that what the machine does meanwhile falls on all shapes.
