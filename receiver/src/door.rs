@@ -56,6 +56,7 @@ pub struct Door {
     newcomers: Newcomers,
     /// Who is the next to come.
     next: u64,
+    /// The run's main stream.
     main: Option<u64>,
     watchdog: Watchdog,
     handshake: Duration,
@@ -139,7 +140,7 @@ impl Door {
         }
         let youngest_ns = self.newcomers.youngest().map_or(0, |newcomer| newcomer.since_ns);
         self.run.door_unknown_ns.store(youngest_ns, Relaxed);
-        self.drop_hung_up(&mut self.run.arrivals());
+        self.drop_left_behind(&mut self.run.arrivals());
         self.watchdog.look(&self.run, now)
     }
 
@@ -247,7 +248,7 @@ impl Door {
                 if verdict == Verdict::Ours {
                     self.main = Some(number);
                 }
-                self.drop_hung_up(&mut arrivals);
+                self.drop_left_behind(&mut arrivals);
                 drop(arrivals);
                 self.judge(&peer, verdict, true);
             }
@@ -255,9 +256,11 @@ impl Door {
                 tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);
                 let peer = newcomer.peer.clone();
                 let connection = newcomer.into_connection(INIT_BYTES);
+                if self.is_left_behind(&connection) {
+                    return self.run.stray(&peer, LEFT_BEHIND);
+                }
                 let mut arrivals = self.run.arrivals();
                 let verdict = arrivals.add_channel(init, connection, now);
-                self.drop_hung_up(&mut arrivals);
                 let may_be_all = arrivals.may_be_all();
                 drop(arrivals);
                 self.judge(&peer, verdict, may_be_all);
@@ -278,18 +281,19 @@ impl Door {
         }
     }
 
-    /// Lets go of channels that wait for their run and whose peers have gone, if these are of an
-    /// earlier source. A source connects main first, and a short migration may be over before
-    /// main's first byte is looked at: only channels that came before main, or before all who are
-    /// silent and may be main, are of no use to anybody.
-    fn drop_hung_up(&self, arrivals: &mut Arrivals<Connection>) {
-        let oldest = self.newcomers.oldest().map_or(u64::MAX, |newcomer| newcomer.number);
-        let first = self.main.unwrap_or(oldest);
-        let gone = arrivals
-            .drop_channels(|connection| connection.number < first && has_hung_up(&connection.fd));
-        for _ in 0..gone {
-            self.run.stray("a channel's peer", "hung up before its main stream came");
+    /// Lets go of channels that wait for their run and were left behind.
+    fn drop_left_behind(&self, arrivals: &mut Arrivals<Connection>) {
+        for _ in 0..arrivals.drop_channels(|connection| self.is_left_behind(connection)) {
+            self.run.stray("a channel's peer", LEFT_BEHIND);
         }
+    }
+
+    /// Whether a channel is of an earlier source, and its peer has gone. A source connects main
+    /// first, and a short migration may be over before main's first byte is looked at: only channels
+    /// that came before main, or before all who are silent and may be main, are of no use to anybody.
+    fn is_left_behind(&self, channel: &Connection) -> bool {
+        let oldest = self.newcomers.oldest().map_or(u64::MAX, |newcomer| newcomer.number);
+        channel.number < self.main.unwrap_or(oldest) && has_hung_up(&channel.fd)
     }
 }
 
@@ -300,6 +304,8 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<(), RunError> {
     fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(host)
 }
 
+/// Why a channel goes that was left behind.
+const LEFT_BEHIND: &str = "hung up before its main stream came";
 /// How often the watchdog looks, milliseconds.
 const TICK_MS: u16 = 100;
 /// Connections taken before others are looked at again.
