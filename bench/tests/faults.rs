@@ -108,6 +108,7 @@ fn channels_that_end_dawdle_or_lie_are_told_apart() {
             let mut outcome = sending.join().expect("the source");
             if wanted == Fate::NeverBegins {
                 assert!(migration.ended().is_none(), "{what}: nothing had begun");
+                wait_until(what, || migration.run.arrivals().waiting().count() == 0);
                 outcome = run(&plan, port, None, vec![], &Progress::new());
             }
             match wanted {

@@ -44,14 +44,10 @@ pub(super) struct State {
 
 impl<'a> Run<'a> {
     pub(super) fn new(options: &'a SendOptions, progress: &'a Progress) -> Self {
-        let limit = options.faults.iter().find_map(|fault| match fault {
-            Fault::Kill { after_bytes } => Some(*after_bytes),
-            _ => None,
-        });
         Self {
             options,
             progress,
-            bytes_left: AtomicU64::new(limit.unwrap_or(u64::MAX)),
+            bytes_left: AtomicU64::new(kill_after(&options.faults).unwrap_or(u64::MAX)),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
         }
@@ -99,6 +95,17 @@ impl<'a> Run<'a> {
         let take = |left: u64| Some(left - left.min(bytes));
         let left = self.bytes_left.fetch_update(Relaxed, Relaxed, take).unwrap_or(0);
         left.min(bytes)
+    }
+
+    /// The source dies, once other streams have written what they were granted. One that cannot,
+    /// since its peer waits for this stream, has a moment.
+    pub(super) fn kill_once_written(&self) {
+        let all = kill_after(self.faults()).unwrap_or(0);
+        let start = Instant::now();
+        while self.progress.bytes() < all && start.elapsed() < GRANTED_TIME && !self.is_over() {
+            sleep(Duration::from_millis(1));
+        }
+        self.kill();
     }
 
     /// The source dies.
@@ -180,6 +187,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// After how many bytes, if ever, the source dies.
+fn kill_after(faults: &[Fault]) -> Option<u64> {
+    faults.iter().find_map(|fault| match fault {
+        Fault::Kill { after_bytes } => Some(*after_bytes),
+        _ => None,
+    })
+}
+
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited<T> {
@@ -193,3 +208,5 @@ pub(super) enum Waited<T> {
 
 /// How soon a stop is noticed by whoever waits.
 const NAP: Duration = Duration::from_millis(20);
+/// What is granted is written in less, if it can be.
+const GRANTED_TIME: Duration = Duration::from_secs(1);

@@ -119,7 +119,7 @@ impl Socket {
         if granted < len as u64 {
             let [first, _] = message.split(granted as usize);
             self.write_now(&first, run)?;
-            run.kill();
+            run.kill_once_written();
             return Ok(());
         }
         self.write_now(message, run)
