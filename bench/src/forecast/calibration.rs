@@ -174,9 +174,9 @@ impl Calibration {
     }
 
     /// The costs that several runs tell together. Five or more of different shapes tell a GiB, a
-    /// packet, a run between zero pages, a SYNC packet and a page that comes again apart; fewer only scale what
-    /// was measured elsewhere (docs/scaling.md). How fast the source is, the runs tell that the
-    /// network of `question` did not hold back; without one it is taken to be as fast as is known.
+    /// packet, a run between zero pages, a SYNC packet and a page that comes again apart; fewer only
+    /// scale what was measured elsewhere (docs/scaling.md). How fast the source is, the runs tell that
+    /// the network of `question` did not hold back; without one it is taken to be as fast as is known.
     ///
     /// # Panics
     /// Without a run.

@@ -3,7 +3,7 @@
 
 use landfall_bench::forecast::{HEADER_BYTES, PACKET_PAGES, PAGE_BYTES};
 
-use crate::machine::{Host, Measured, Migration, network};
+use crate::machine::{Host, Measured, Migration, network, traced};
 use crate::migrations::calibration;
 
 #[test]
@@ -45,14 +45,10 @@ fn what_goes_beyond_max_bandwidth() {
 /// the start of the migration in it, the last is not whole.
 fn packets_under_way(run: &Measured) -> Vec<f64> {
     let (first_pass, _) = run.trace.split_once("migrate_pending_exact").expect("a first pass");
-    let number = |line: &str, name: &str| -> f64 {
-        let (_, rest) = line.split_once(name).expect("traced");
-        rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
-    };
     let counted: Vec<f64> = first_pass
         .lines()
         .filter(|line| line.contains("migrate_transferred"))
-        .map(|line| number(line, " transferred ") / number(line, " time_spent ") * STRETCH_MS)
+        .map(|line| traced(line, " transferred ") / traced(line, " time_spent ") * STRETCH_MS)
         .collect();
     let normal_bytes = (1.0 - run.zero_share) * (PACKET_PAGES * PAGE_BYTES) as f64;
     let packet_bytes = normal_bytes + HEADER_BYTES as f64;

@@ -113,6 +113,12 @@ impl Host {
     }
 }
 
+/// The number behind `name` in a line of a trace.
+pub(crate) fn traced(line: &str, name: &str) -> f64 {
+    let (_, rest) = line.split_once(name).expect("traced");
+    rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+}
+
 /// A network of so many Gbit/s, for people.
 pub(crate) fn network(link_gbit: Option<u64>) -> String {
     link_gbit.map_or("loopback".to_owned(), |gbit| format!("{gbit} Gbit/s"))

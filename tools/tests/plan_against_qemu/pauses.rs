@@ -6,7 +6,7 @@ use std::slice;
 use landfall_bench::compare::median;
 use landfall_bench::forecast::{Calibration, PAGE_BYTES};
 
-use crate::machine::{Host, Migration, Writes};
+use crate::machine::{Host, Migration, Writes, traced};
 use crate::migrations::calibration;
 
 #[test]
@@ -92,10 +92,9 @@ impl Pause {
         ]
         .map(at);
         let between = |index: usize| (times[index + 1] - times[index]) * 1e3;
-        let left = trace.lines().rev().find_map(|line| line.split_once("exact pending size "));
-        let (bytes, _) = left.and_then(|(_, rest)| rest.split_once(' ')).expect("what is left");
+        let left = trace.lines().rfind(|line| line.contains(LEFT)).expect("what is left");
         Self {
-            pages: bytes.parse::<f64>().expect("bytes") / PAGE_BYTES as f64,
+            pages: traced(left, LEFT) / PAGE_BYTES as f64,
             stopping_ms: between(0),
             last_pass_ms: between(1),
             saving_ms: between(2),
@@ -142,3 +141,5 @@ const SHAPES: [Migration; 12] = [
     burst(2, 300, 250), burst(4, 100, 250), burst(4, 200, 250), burst(4, 300, 350),
 ];
 const TURNS: usize = 8;
+/// Bytes left to be sent, in the line of a look at them.
+const LEFT: &str = "exact pending size ";

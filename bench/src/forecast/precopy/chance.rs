@@ -36,7 +36,6 @@ impl Chance {
             Limit::MaxBandwidth => channels * BEYOND_VARIES,
             _ => (channels / 6.0).sqrt(),
         };
-        // A sum of twelve numbers from 0 to 1 is as good as normal, with a deviation of 1.
         (1.0 + normal(outcome, pass, COUNTED) * varies / packets).max(0.0)
     }
 
