@@ -176,6 +176,11 @@ fn summary(cases: &[Case]) -> Table {
         Some(all) => spread(&all.rounds, 1.0, 0, ""),
         None => format!("{} and no end", case.forecast.passes.len()),
     });
+    let is_chance = |case: &Case| (f64::EPSILON..1.0).contains(&case.forecast.ends_share);
+    if cases.iter().any(is_chance) {
+        // Whole percents would call one way of 256 none, or all.
+        row("it ends in", &|case| format!("{:.1} % of cases", case.forecast.ends_share * 100.0));
+    }
     row("guest's pause", &|case| match &case.forecast.outcomes {
         Some(all) => spread(&all.pause_s, 1e3, 0, " ms"),
         None => "–".to_owned(),
@@ -270,22 +275,28 @@ fn rounds(forecast: &Forecast) -> Table {
 fn remedy(case: &Case) -> Option<String> {
     let remedy = case.forecast.remedy?;
     let last = case.forecast.passes.last()?;
-    let mut text = format!(
+    let ways = [
+        remedy
+            .downtime_limit_s
+            .map(|limit_s| format!("with a downtime-limit over {:.0} ms", limit_s * 1e3)),
+        remedy
+            .dirty_bytes_per_second
+            .map(|rate| format!("if the guest wrote {} a second", BinaryBytes(rate as u64))),
+        remedy
+            .bytes_per_second
+            .map(|rate| format!("at {:.2} Gbit/s of pages from end to end", rate * 8.0 / 1e9)),
+    ];
+    let ways: Vec<_> = ways.into_iter().flatten().collect();
+    let would = match ways.is_empty() {
+        true => "No downtime-limit, dirty rate or link alone would end it".to_owned(),
+        false => format!("It would end {}", ways.join(", or ")),
+    };
+    Some(format!(
         "It does not converge: round after round {} are left, and below {} the guest would be \
-         stopped.\nIt would end with a downtime-limit over {:.0} ms",
+         stopped.\n{would}.",
         BinaryBytes((last.left_pages * PAGE_BYTES as f64) as u64),
         BinaryBytes((last.threshold_pages * PAGE_BYTES as f64) as u64),
-        remedy.downtime_limit_s * 1e3,
-    );
-    if let Some(rate) = remedy.dirty_bytes_per_second {
-        let _ = write!(text, ", or if the guest wrote {} a second", BinaryBytes(rate as u64));
-    }
-    if let Some(rate) = remedy.bytes_per_second {
-        let gbit = rate * 8.0 / 1e9;
-        let _ = write!(text, ", or at {gbit:.2} Gbit/s of pages from end to end");
-    }
-    text.push('.');
-    Some(text)
+    ))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {

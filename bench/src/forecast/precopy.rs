@@ -12,7 +12,9 @@ mod dirty;
 mod speed;
 mod step;
 
-use super::{Costs, PAGE_BYTES, Question, destination::Destination};
+use super::{
+    Costs, PAGE_BYTES, Question, destination::Destination, question::DOWNTIME_LIMIT_S_MAX,
+};
 use chance::Chance;
 use dirty::Dirty;
 use speed::Speed;
@@ -27,8 +29,11 @@ pub struct Forecast {
     pub passes: Vec<Pass>,
     /// The guest's pause; none if precopy never gets there.
     pub pause: Option<Pause>,
-    /// How far it depends on chance; none if precopy never gets to the pause.
+    /// How far it depends on chance; none if precopy does not get to the pause.
     pub outcomes: Option<Outcomes>,
+    /// Of all ways in which chance may have it, the share that gets to the pause, 0 to 1. With half of
+    /// them the answer is that it does.
+    pub ends_share: f64,
     /// What would let precopy end, where it does not.
     pub remedy: Option<Remedy>,
     /// What the destination needs.
@@ -95,8 +100,8 @@ impl Pause {
     }
 }
 
-/// The same migration again and again: the steps between which the source looks at what is left
-/// fall otherwise, and it counts a packet more or less.
+/// The same migration again and again, as often as it ends: the steps between which the source looks
+/// at what is left fall otherwise, and it counts a packet more or less.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcomes {
     /// From `migrate` to `completed`, seconds.
@@ -150,8 +155,8 @@ pub struct Remedy {
     pub bytes_per_second: Option<f64>,
     /// Bytes written per second.
     pub dirty_bytes_per_second: Option<f64>,
-    /// `downtime-limit`, seconds.
-    pub downtime_limit_s: f64,
+    /// `downtime-limit`, seconds; none above the most that QEMU takes.
+    pub downtime_limit_s: Option<f64>,
 }
 
 /// Goes through the migration, as often as there are [`Outcomes`]; of these the answer shows the
@@ -160,13 +165,18 @@ pub struct Remedy {
 /// The question must have passed [`Question::check`].
 #[must_use]
 pub fn forecast(question: &Question, costs: &Costs) -> Forecast {
-    let mut middle = run(question, costs, None, Chance::AVERAGE);
-    if middle.pause.is_none() {
-        middle.remedy = Some(remedy(question, costs, &middle));
-        return middle;
+    let ways = Chance::all().map(|chance| run(question, costs, None, chance));
+    let (ending, endless): (Vec<_>, Vec<_>) = ways.partition(|one| one.pause.is_some());
+    let ends_share = ending.len() as f64 / (ending.len() + endless.len()) as f64;
+    if ends_share < 0.5 {
+        let average = run(question, costs, None, Chance::AVERAGE);
+        let mut endless = endless.into_iter().filter(|_| average.pause.is_some());
+        let mut shown = endless.next().unwrap_or(average);
+        shown.remedy = Some(remedy(question, costs, &shown));
+        return Forecast { ends_share, ..shown };
     }
-    let all: Vec<_> = Chance::all()
-        .map(|chance| run(question, costs, None, chance))
+    let all: Vec<_> = ending
+        .into_iter()
         .filter_map(|forecast| forecast.pause.map(|pause| (pause.total_s(), forecast)))
         .collect();
     let pause_s = Spread::of(all.iter().map(|(pause_s, _)| *pause_s));
@@ -179,8 +189,8 @@ pub fn forecast(question: &Question, costs: &Costs) -> Forecast {
     let (_, shown) = all
         .into_iter()
         .min_by(|(a, _), (b, _)| far(*a).total_cmp(&far(*b)))
-        .unwrap_or((0.0, middle));
-    Forecast { outcomes: Some(outcomes), ..shown }
+        .expect("half of the ways, and there are some");
+    Forecast { outcomes: Some(outcomes), ends_share, ..shown }
 }
 
 /// One migration; `bytes_per_second` in place of everything that limits it.
@@ -239,6 +249,7 @@ fn run(
                 passes,
                 pause: None,
                 outcomes: None,
+                ends_share: 0.0,
                 remedy: None,
                 destination,
             };
@@ -263,6 +274,7 @@ fn run(
         passes,
         pause: Some(pause),
         outcomes: None,
+        ends_share: 1.0,
         remedy: None,
         destination,
     }
@@ -289,7 +301,8 @@ fn remedy(question: &Question, costs: &Costs, stuck: &Forecast) -> Remedy {
     let page_s = last.duration_s / last.sent_pages.max(1.0);
     let patience =
         last.left_pages * PAGE_BYTES as f64 * page_s * last.sent_pages / last.bytes.max(1.0);
-    Remedy { bytes_per_second, dirty_bytes_per_second, downtime_limit_s: patience }
+    let downtime_limit_s = Some(patience).filter(|limit_s| *limit_s <= DOWNTIME_LIMIT_S_MAX);
+    Remedy { bytes_per_second, dirty_bytes_per_second, downtime_limit_s }
 }
 
 /// The least value between two, the upper of which is enough, to a thousandth of the upper.

@@ -123,5 +123,5 @@ pub struct QuestionError {
 /// Pages and bytes up to here are whole numbers in an `f64`.
 const RAM_BYTES_MAX: u64 = 1 << 50;
 /// As QEMU bounds `downtime-limit` (migration/options.c, `MAX_MIGRATE_DOWNTIME`).
-const DOWNTIME_LIMIT_S_MAX: f64 = 2000.0;
+pub(super) const DOWNTIME_LIMIT_S_MAX: f64 = 2000.0;
 const LINK_MIN: f64 = 1000.0;

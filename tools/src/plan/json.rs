@@ -65,6 +65,7 @@ fn case_json(case: &Case) -> Value {
     let mut value = json!({
         "name": name,
         "converges": forecast.pause.is_some(),
+        "converging-share": forecast.ends_share,
         "total-time-s": forecast.total_s,
         "rounds": forecast.passes.len() + usize::from(forecast.pause.is_some()),
         "limited-by": limit(forecast.passes[0].limit),
@@ -111,7 +112,8 @@ fn case_json(case: &Case) -> Value {
         });
     }
     if let Some(remedy) = &forecast.remedy {
-        let mut at = json!({ "downtime-limit-s": remedy.downtime_limit_s });
+        let mut at = json!({});
+        add_known(&mut at, "downtime-limit-s", remedy.downtime_limit_s);
         add_known(&mut at, "dirty-bytes-per-second", remedy.dirty_bytes_per_second);
         add_known(&mut at, "payload-bytes-per-second", remedy.bytes_per_second);
         value["would-converge-at"] = at;

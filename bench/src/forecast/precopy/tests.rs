@@ -128,7 +128,7 @@ fn where_it_does_not_end_each_remedy_alone_lets_it_end() {
         fast.receiver = ReceiverCosts::LOOPBACK.times(0.0);
         assert!(forecast(&faster, &fast).pause.is_some());
         let mut patient = question;
-        patient.source.downtime_limit_s = remedy.downtime_limit_s * 1.05;
+        patient.source.downtime_limit_s = remedy.downtime_limit_s.expect("a limit") * 1.05;
         assert!(forecast(&patient, &costs()).pause.is_some(), "{remedy:?}");
     }
 }
@@ -276,4 +276,34 @@ fn where_the_steps_fall_decides_a_pause_by_no_more_than_a_step_and_what_is_count
 #[test]
 fn the_same_question_has_the_same_answer() {
     assert_eq!(forecast(&question(), &costs()), forecast(&question(), &costs()));
+}
+
+#[test]
+fn what_ends_by_chance_alone_says_how_often() {
+    let mut question = question();
+    question.guest.dirty_bytes_per_second = (3000 * MIB) as f64;
+    let remedy = forecast(&question, &costs()).remedy.expect("it never ends");
+    let border = remedy.dirty_bytes_per_second.expect("a rate");
+    let mut shares = std::collections::BTreeSet::new();
+    // From what always ends to what never does.
+    for percent in 80..120_u32 {
+        question.guest.dirty_bytes_per_second = border * f64::from(percent) / 100.0;
+        let forecast = forecast(&question, &costs());
+        let share = forecast.ends_share;
+        assert_eq!(forecast.pause.is_some(), share >= 0.5, "{share}");
+        assert_eq!(forecast.outcomes.is_some(), share >= 0.5, "{share}");
+        assert_eq!(forecast.remedy.is_none(), share >= 0.5, "{share}");
+        shares.insert((share * 256.0) as u32);
+    }
+    assert!(shares.contains(&0) && shares.contains(&256), "{shares:?}");
+    assert!(shares.iter().any(|share| (1..256).contains(share)), "{shares:?}");
+}
+
+#[test]
+fn a_downtime_limit_that_qemu_does_not_take_is_no_remedy() {
+    let mut question = question();
+    question.network.link_bits_per_second = 1e6;
+    question.guest.dirty_bytes_per_second = 20e9;
+    let remedy = forecast(&question, &costs()).remedy.expect("it never ends");
+    assert_eq!(remedy.downtime_limit_s, None);
 }
