@@ -3,7 +3,10 @@
 mod record;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use landfall_bench::compare::{
     Comparison, Contender, Cost, SCENARIOS, Scenario, compare, host_facts, now_s, run_ceiling,
@@ -13,6 +16,7 @@ use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::cli::{CeilingArguments, CompareArguments};
 use crate::exit::{Exit, Failure};
+use crate::stop;
 
 /// Compares, scenario by scenario.
 pub(crate) fn run(
@@ -29,18 +33,22 @@ pub(crate) fn run(
     std::fs::create_dir_all(&scratch)
         .map_err(|error| Failure::host(format!("{}: {error}", scratch.display())))?;
     let scratch = Scratch(scratch);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Arc::clone(&stop);
+    stop::on_signal(move || stopper.store(true, Relaxed))?;
     let (began_s, host_before) = (now_s(), host_facts());
     let mut results = Vec::new();
     for scenario in scenarios(arguments)? {
         let comparison = Comparison {
             scenario,
-            pairs: arguments.pairs,
+            pairs: usize::from(arguments.pairs),
             landfall: landfall.clone(),
             qemu: arguments.qemu.clone(),
             recording: arguments.recording.clone(),
             tls_creds: arguments.tls_creds.clone(),
             scratch: scratch.0.clone(),
             disk: arguments.disk.clone(),
+            stop: Arc::clone(&stop),
         };
         let mut tell = |contender: &Contender, cost: &Cost| {
             if !quiet {
@@ -52,7 +60,9 @@ pub(crate) fn run(
             if error.is_before { Failure::host(error) } else { Failure::failed(error) }
         })?;
         let text = table::text(&comparison, &outcome);
-        if arguments.json.as_deref() == Some(Path::new("-")) {
+        if quiet {
+            // As -q says: no table.
+        } else if arguments.json.as_deref() == Some(Path::new("-")) {
             eprintln!("{text}");
         } else {
             println!("{text}");
@@ -115,7 +125,9 @@ fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failure> {
     for scenario in &mut asked {
         if !arguments.ram.is_empty() {
             let mib = |bytes: &u64| bytes.next_multiple_of(RAM_STEP) >> 20;
-            scenario.ram_mib = arguments.ram.iter().map(mib).collect();
+            let sizes: BTreeSet<u64> = arguments.ram.iter().map(mib).collect();
+            scenario.ram_mib = sizes.into_iter().collect();
+            scenario.check().map_err(Failure::usage)?;
         }
         if let Some(channels) = arguments.channels {
             scenario.channels = channels;

@@ -7,10 +7,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use held::Held;
 use landfall_receiver::receiver::allowed_cpus;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+
+/// For what takes a second at most.
+const LONG: Duration = Duration::from_secs(60);
 
 fn compare(arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_landfall");
@@ -66,9 +73,11 @@ fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
         let command = &contender["commands"]["destination"]["command-line"];
         assert!(command.as_array().is_some_and(|words| words.contains(&"receive".into())));
     }
-    // Everybody's turn comes once in each round, and not always as the first.
-    let order = |at: usize| contenders[at]["runs"][1]["order"].as_u64();
-    assert_eq!([order(0), order(1)], [Some(3), Some(2)]);
+    // Everybody's turn comes once in each round, and the second round goes backwards.
+    let order = |at: usize, round: usize| contenders[at]["runs"][round]["order"].as_u64();
+    let orders: BTreeSet<_> = (0..2).flat_map(|at| [order(at, 0), order(at, 1)]).collect();
+    assert_eq!(orders, (0..4).map(Some).collect());
+    assert!((0..2).all(|at| order(at, 0).zip(order(at, 1)).is_some_and(|(a, b)| a + b == 3)));
     assert!(!whole["host-before"]["kernel"].is_null() && !whole["host-after"].is_null());
     assert!(scenario["programs"]["landfall"]["version"].as_str().is_some());
 }
@@ -192,6 +201,53 @@ fn a_run_that_fails_ends_the_comparison_with_its_log() {
 }
 
 #[test]
+fn a_signal_ends_the_comparison_and_all_that_it_has_started() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_landfall"))
+        .args(["compare", "--scenario", "default-memory", "--ram", "32M", "--pairs", "1000"])
+        .args(["--scratch".as_ref(), scratch.path().as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("landfall starts");
+    let begin = Instant::now();
+    while cpus_of_children(child.id()).is_empty() {
+        assert!(begin.elapsed() < LONG, "nobody was started");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let id = Pid::from_raw(i32::try_from(child.id()).expect("a process"));
+    kill(id, Signal::SIGTERM).expect("it is ours");
+    while child.try_wait().expect("it is ours").is_none() {
+        assert!(begin.elapsed() < LONG, "it goes on");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().expect("ended");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("stopped by a signal"), "{log}");
+    // Its children had their sockets and logs here.
+    assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0);
+    let own = scratch.path().display().to_string();
+    let processes = fs::read_dir("/proc").expect("procfs").flatten();
+    let words = processes.map(|one| fs::read(one.path().join("cmdline")).unwrap_or_default());
+    let left: Vec<_> = words
+        .map(|words| String::from_utf8_lossy(&words).into_owned())
+        .filter(|w| w.contains(&own))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn numbers_that_no_comparison_has_are_refused() {
+    for wrong in [["--pairs", "0"], ["--pairs", "1001"], ["--ram", "16M"]] {
+        let output = compare(&[&["--scenario", "default-memory"][..], &wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(log.contains("1000") || log.contains("at least 32"), "{log}");
+    }
+}
+
+#[test]
 fn a_scenario_that_is_wrong_is_refused_with_its_line() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = scenario(&directory, "chanels = 3", "");
@@ -230,7 +286,7 @@ fn every_record_fits_the_schema_and_all_of_it_is_used() {
             schema.hold(&serde_json::from_slice(&text).expect("JSON"), &path.display().to_string());
         }
     }
-    let unused = schema.unseen(&[]);
+    let unused = schema.unseen(&["blake3"]);
     assert!(unused.is_empty(), "in the schema, but in no record: {unused:?}");
 }
 

@@ -10,7 +10,8 @@ use std::{
 use rustls::CipherSuite;
 
 use super::{
-    Comparison, contender::Contender, destination::Destination, prepare::Prepared, source::Source,
+    Comparison, contender::Contender, destination::Destination, prepare::Prepared,
+    process::wait_for, source::Source,
 };
 
 /// The suite by its name at IANA. Costs a source and a destination that are started for it.
@@ -24,7 +25,12 @@ pub(super) fn negotiated(
     let between = || -> Result<String, Box<dyn std::error::Error>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         source.migrate(&format!("tcp:{}", listener.local_addr()?))?;
-        let (mut from, _) = listener.accept()?;
+        listener.set_nonblocking(true)?;
+        let mut from = wait_for("connection of the source", LIMIT, || {
+            source.check()?;
+            Ok(listener.accept().ok().map(|(from, _)| from))
+        })?;
+        from.set_nonblocking(false)?;
         let address = destination.uri().strip_prefix("tcp:").ok_or("no TCP address")?;
         let mut to = TcpStream::connect(address)?;
         for stream in [&from, &to] {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::poll::PollTimeout;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     contender::{Contender, MemorySetup, Receiver},
     prepare::Prepared,
     process::{Cpu, Process, wait_for},
-    qmp::{Qmp, sleep_until_told},
+    qmp::{Qmp, Speaker, sleep_until_told},
     source::{MACHINE, Source, add_credentials, set_capabilities},
 };
 
@@ -31,6 +32,44 @@ enum Told {
     Monitor(Qmp),
     /// By a line: the bare ceiling, after all its sockets ended.
     Line { lines: BufReader<ChildStdout>, bytes: Option<u64> },
+}
+
+impl Told {
+    /// True once it has said so; an error if it has said that it failed.
+    fn has_everything(&mut self) -> Result<bool, String> {
+        match self {
+            Self::Line { lines, bytes } => {
+                if !Speaker::of(lines).has_spoken(PollTimeout::ZERO)? {
+                    return Ok(false);
+                }
+                // It is written at once, so the rest of it is there as well.
+                let mut line = String::new();
+                lines.read_line(&mut line).map_err(|error| error.to_string())?;
+                *bytes = line.strip_prefix("done ").and_then(|count| count.trim().parse().ok());
+                bytes.map(|_| true).ok_or_else(|| "it did not say that it is done".to_owned())
+            }
+            Self::Monitor(qmp) => {
+                while let Some(status) = qmp.next_status()? {
+                    match status.as_str() {
+                        "completed" => return Ok(true),
+                        "failed" => {
+                            let state = qmp.command("query-migrate", json!({}))?;
+                            return Err(format!("failed: {}", state["error-desc"]));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn speaker(&self) -> Speaker<'_> {
+        match self {
+            Self::Monitor(qmp) => qmp.speaker(),
+            Self::Line { lines, .. } => Speaker::of(lines),
+        }
+    }
 }
 
 impl Destination {
@@ -81,37 +120,26 @@ impl Destination {
     }
 
     /// Sleeps until it has everything, or somebody fails. Neither end is asked anything meanwhile.
-    pub(super) fn wait_for_all(&mut self, source: &mut Source<'_>) -> Result<(), String> {
-        let qmp = match &mut self.told {
-            Told::Line { lines, bytes } => {
-                let mut line = String::new();
-                lines.read_line(&mut line).map_err(|error| error.to_string())?;
-                *bytes = line.strip_prefix("done ").and_then(|count| count.trim().parse().ok());
-                return bytes.map(drop).ok_or_else(|| "it did not say that it is done".to_owned());
-            }
-            Told::Monitor(qmp) => qmp,
-        };
+    /// `go_on` is asked now and then whether to wait on.
+    pub(super) fn wait_for_all(
+        &mut self,
+        source: &mut Source<'_>,
+        go_on: impl Fn() -> Result<(), String>,
+    ) -> Result<(), String> {
         let begin = Instant::now();
         loop {
-            while let Some(status) = qmp.next_status()? {
-                match status.as_str() {
-                    "completed" => return Ok(()),
-                    "failed" => {
-                        let state = qmp.command("query-migrate", json!({}))?;
-                        return Err(format!("failed: {}", state["error-desc"]));
-                    }
-                    _ => {}
-                }
+            if self.told.has_everything()? {
+                return Ok(());
             }
             source.check()?;
             self.process.has_ended()?;
+            go_on()?;
             if begin.elapsed() > RUN_LIMIT {
                 return Err(format!("no end of the migration within {RUN_LIMIT:?}"));
             }
-            match source.monitor() {
-                Some(other) => sleep_until_told(&[qmp, other])?,
-                None => sleep_until_told(&[qmp])?,
-            }
+            let speakers = std::iter::once(self.told.speaker());
+            let speakers: Vec<_> = speakers.chain(source.monitor().map(Qmp::speaker)).collect();
+            sleep_until_told(&speakers)?;
         }
     }
 
@@ -252,3 +280,64 @@ const LOG: &str = "destination.log";
 /// Firmware and its like, beside the guest's own memory.
 const POOL_SPARE: u64 = 64 << 20;
 const RUN_LIMIT: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::{Arc, atomic::AtomicBool},
+    };
+
+    use super::super::scenario::Scenario;
+    use super::*;
+
+    fn comparison(scratch: &Path) -> Comparison {
+        Comparison {
+            scenario: Scenario::open("random").expect("it is built in"),
+            pairs: 1,
+            landfall: PathBuf::from("false"),
+            qemu: None,
+            recording: None,
+            tls_creds: None,
+            scratch: scratch.to_owned(),
+            disk: scratch.to_owned(),
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// A ceiling that runs `script` in place of receiving.
+    fn ceiling(scratch: &Path, script: &str) -> Destination {
+        let log = scratch.join(LOG);
+        let mut process =
+            Process::start(Path::new("sh"), ["-c", script], None, log).expect("a shell");
+        let lines = BufReader::new(process.output());
+        Destination { process, uri: String::new(), told: Told::Line { lines, bytes: None } }
+    }
+
+    #[test]
+    fn a_ceiling_is_not_waited_for_when_its_source_has_failed_or_nobody_wants_it() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let comparison = comparison(scratch.path());
+        let mut source =
+            Source::Landfall { comparison: &comparison, arguments: Vec::new(), process: None };
+        let mut silent = ceiling(scratch.path(), "exec sleep 60");
+        let error = silent.wait_for_all(&mut source, || Err("enough".to_owned())).unwrap_err();
+        assert_eq!(error, "enough");
+        // It ends at once, and badly.
+        source.migrate("tcp:127.0.0.1:1").expect("it starts");
+        let error = silent.wait_for_all(&mut source, || Ok(())).unwrap_err();
+        assert!(error.starts_with("false ended"), "{error}");
+    }
+
+    #[test]
+    fn a_ceiling_has_everything_when_its_line_says_so() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let mut source = Source::None;
+        let mut done = ceiling(scratch.path(), "sleep 0.1; echo done 4096; exec sleep 60");
+        done.wait_for_all(&mut source, || Ok(())).expect("it is done");
+        assert_eq!(done.report().expect("counted"), Some(json!({ "wire": { "bytes": 4096 } })));
+        let mut lost = ceiling(scratch.path(), "exit 0");
+        let error = lost.wait_for_all(&mut source, || Ok(())).unwrap_err();
+        assert_eq!(error, "it did not say that it is done");
+    }
+}

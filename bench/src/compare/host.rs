@@ -1,6 +1,11 @@
 //! What a sceptic asks of the machine.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use nix::{
     sys::utsname::uname,
@@ -41,15 +46,27 @@ pub fn facts() -> Value {
     })
 }
 
-/// The first line that a program prints of itself, and how large it is.
+/// The first line that a program prints of itself, and which file it is: two builds of one version
+/// have other hashes. `path` is as it was given, the others are of the file that `PATH` has for it.
 pub(super) fn program(path: &Path) -> Value {
     let output = Command::new(path).arg("--version").output().ok();
     let told = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let file = found(path).and_then(|path| fs::read(path).ok());
     json!({
         "path": path,
         "version": told.as_deref().and_then(|text| text.lines().next()),
-        "bytes": fs::metadata(path).ok().map(|meta| meta.len()),
+        "bytes": file.as_ref().map(Vec::len),
+        "blake3": file.map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
     })
+}
+
+/// What a shell starts for it: a bare name is looked for in `PATH`.
+fn found(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return Some(program.to_owned());
+    }
+    let all = env::var_os("PATH")?;
+    env::split_paths(&all).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// Seconds since 1970.
@@ -78,5 +95,16 @@ mod tests {
         for name in ["kernel", "cpus", "memory", "transparent-hugepages", "load-average"] {
             assert!(!facts[name].is_null(), "{name}: {facts}");
         }
+    }
+
+    #[test]
+    fn a_program_is_told_by_the_hash_of_the_file_that_is_started() {
+        let by_name = program(Path::new("true"));
+        let path = found(Path::new("true")).expect("every host has it");
+        let by_path = program(&path);
+        assert_eq!(by_name["blake3"], by_path["blake3"]);
+        assert_eq!(by_name["bytes"], fs::metadata(&path).expect("it is there").len());
+        assert_eq!(by_name["blake3"].as_str().map(str::len), Some(64));
+        assert!(program(Path::new("/nowhere/at-all"))["blake3"].is_null());
     }
 }

@@ -36,9 +36,14 @@ pub use scenario::{Guest, SCENARIOS, Scenario, text_of};
 use std::{
     collections::{BTreeMap, btree_map},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
+use fastrand::Rng;
 use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 
@@ -67,6 +72,8 @@ pub struct Comparison {
     pub scratch: PathBuf,
     /// Where mapped-ram files are saved: no tmpfs.
     pub disk: PathBuf,
+    /// Set from outside it ends the comparison, and all that it has started.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What one run cost.
@@ -200,9 +207,8 @@ pub fn compare(
         .collect();
     let begin = Instant::now();
     for round in 0..comparison.pairs {
-        // Who goes first changes, so that nobody always has the warmer machine.
-        for turn in 0..contenders.len() {
-            let series = &mut outcome.series[(round + turn) % contenders.len()];
+        for (turn, place) in turns(round, contenders.len()).into_iter().enumerate() {
+            let series = &mut outcome.series[place];
             let contender = series.contender;
             let began_s = begin.elapsed().as_secs_f64();
             let (run, commands) = comparison.run(&prepared[&contender.ram_bytes], &contender)?;
@@ -217,7 +223,24 @@ pub fn compare(
     Ok(outcome)
 }
 
+/// Who goes when in a round. Each second round takes the one before it backwards, so that everybody
+/// is as often early as late; between these chance decides, the same in each comparison, so that
+/// nobody always follows the one who leaves the machine warmest.
+fn turns(round: usize, contenders: usize) -> Vec<usize> {
+    let mut turns: Vec<usize> = (0..contenders).collect();
+    Rng::with_seed(round as u64 / 2).shuffle(&mut turns);
+    if round % 2 == 1 {
+        turns.reverse();
+    }
+    turns
+}
+
 impl Comparison {
+    /// An error once it has been told to stop.
+    fn go_on(&self) -> Result<(), String> {
+        if self.stop.load(Relaxed) { Err("stopped by a signal".to_owned()) } else { Ok(()) }
+    }
+
     fn contenders(&self) -> Vec<Contender> {
         let mut all = self.scenario.contenders();
         all.retain(|one| self.qemu.is_some() || one.receiver != Receiver::Qemu);
@@ -247,6 +270,7 @@ impl Comparison {
     ) -> Result<(Run, Value), CompareError> {
         let failed =
             |is_before| move |reason| CompareError { of: contender.to_string(), reason, is_before };
+        self.go_on().map_err(failed(false))?;
         let mut destination =
             Destination::start(self, prepared, contender).map_err(failed(true))?;
         let mut source = Source::start(self, prepared, contender).map_err(failed(true))?;
@@ -274,7 +298,7 @@ impl Comparison {
             Source::None => destination.load()?,
             _ => source.migrate(destination.uri())?,
         }
-        destination.wait_for_all(source)?;
+        destination.wait_for_all(source, || self.go_on())?;
         let wall_s = begin.elapsed().as_secs_f64();
         let after = destination.cpu()?;
         let source_s = source.cpu_s()? - source_before;
@@ -301,11 +325,57 @@ impl Comparison {
         if contender.is_landfall() && of_landfall["unique-pages"] != of_landfall["ram-pages"] {
             return Err(format!("not every page came: {of_landfall}"));
         }
+        if contender.receiver.is_ceiling() {
+            check_bytes(&report["wire"]["bytes"], &sent["normal-bytes"])?;
+        }
         let memory = prepared.memory.as_deref().filter(|_| !contender.receiver.is_ceiling());
         let ram = guest_ram::look(destination.process().id(), contender.ram_bytes, memory)?;
         let commands = json!({
             "destination": destination.commands(), "source": source.commands(),
         });
         Ok((Run { cost, ram, received, sent, ..Run::default() }, commands))
+    }
+}
+
+/// A ceiling looks at nothing; but all pages that the source has sent must have come, and headers
+/// beside. Sources that do not tell are not held against anything.
+fn check_bytes(came: &Value, sent_in_pages: &Value) -> Result<(), String> {
+    match (came.as_u64(), sent_in_pages.as_u64()) {
+        (Some(came), Some(sent)) if came < sent => {
+            Err(format!("{came} bytes came of {sent} in pages alone"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_as_often_early_as_late_and_after_different_others() {
+        for contenders in 2..6 {
+            let mut sums = vec![0; contenders];
+            let mut before_the_last = std::collections::BTreeSet::new();
+            for round in 0..10 {
+                let turns = turns(round, contenders);
+                for (turn, place) in turns.iter().enumerate() {
+                    sums[*place] += turn;
+                }
+                let last = turns.iter().position(|&place| place == contenders - 1);
+                before_the_last.insert(last.and_then(|at| at.checked_sub(1)).map(|at| turns[at]));
+            }
+            // Places add up to the same for all: ten rounds of 0 to n - 1.
+            assert_eq!(sums, vec![5 * (contenders - 1); contenders]);
+            assert!(before_the_last.len() > contenders / 2, "{before_the_last:?}");
+        }
+    }
+
+    #[test]
+    fn a_ceiling_that_missed_bytes_is_found() {
+        assert!(check_bytes(&json!(4096), &json!(4096)).is_ok());
+        assert!(check_bytes(&json!(4096), &Value::Null).is_ok(), "a source that does not tell");
+        let error = check_bytes(&json!(4095), &json!(4096)).unwrap_err();
+        assert_eq!(error, "4095 bytes came of 4096 in pages alone");
     }
 }

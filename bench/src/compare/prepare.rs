@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -80,7 +80,12 @@ impl Prepared {
             prepared.recording = Some(recording);
         }
         if scenario.is_file() {
-            prepared.file = Some(save(comparison, &prepared, contender)?);
+            let name = format!("landfall-compare-{}.mapped-ram", std::process::id());
+            let path = comparison.disk.join(name);
+            let saved = save(comparison, &prepared, contender, &path);
+            // From here on it goes with what was prepared, half of it too.
+            prepared.file = Some(path);
+            saved?;
         }
         Ok(prepared)
     }
@@ -107,15 +112,14 @@ fn save(
     comparison: &Comparison,
     prepared: &Prepared,
     contender: &Contender,
-) -> Result<PathBuf, String> {
-    let name = format!("landfall-compare-{}.mapped-ram", std::process::id());
-    let path = comparison.disk.join(name);
+    path: &Path,
+) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", path.display());
-    File::create(&path).map_err(failed)?;
+    File::create(path).map_err(failed)?;
     let direct = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_DIRECT.bits())
-        .open(&path)
+        .open(path)
         .map_err(failed)?;
     let kind = fstatfs(&direct).map_err(|error| failed(error.into()))?;
     if kind.filesystem_type() == TMPFS_MAGIC {
@@ -124,6 +128,7 @@ fn save(
     let mut source = Source::qemu(comparison, prepared, contender)?;
     source.migrate(&format!("file:{}", path.display()))?;
     wait_for("end of the save", SAVE_LIMIT, || {
+        comparison.go_on()?;
         let state = source.qmp().command("query-migrate", json!({}))?;
         match state["status"].as_str() {
             Some("completed") => Ok(Some(())),
@@ -132,8 +137,7 @@ fn save(
         }
     })?;
     // The kernel must not be writing it yet when it is read.
-    direct.sync_all().map_err(failed)?;
-    Ok(path)
+    direct.sync_all().map_err(failed)
 }
 
 const SAVE_LIMIT: Duration = Duration::from_secs(600);

@@ -3,12 +3,18 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
     time::Duration,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use serde_json::{Value, json};
 
 use super::process::{Process, wait_for};
@@ -66,7 +72,7 @@ impl Qmp {
         loop {
             let event = match self.events.pop_front() {
                 Some(event) => event,
-                None if self.has_input(PollTimeout::ZERO)? => self.read()?,
+                None if self.speaker().has_spoken(PollTimeout::ZERO)? => self.read()?,
                 None => return Ok(None),
             };
             if event["event"] == "MIGRATION" {
@@ -83,12 +89,10 @@ impl Qmp {
         self.sent.iter().filter(is_order).cloned().collect()
     }
 
-    fn has_input(&self, limit: PollTimeout) -> Result<bool, String> {
-        if !self.stream.buffer().is_empty() {
-            return Ok(true);
-        }
-        let mut wanted = [PollFd::new(self.stream.get_ref().as_fd(), PollFlags::POLLIN)];
-        poll(&mut wanted, limit).map(|ready| ready > 0).map_err(|error| error.to_string())
+    /// Whom to wait for if it is to say something. What is left of earlier reads counts as said.
+    pub(super) fn speaker(&self) -> Speaker<'_> {
+        let stream = Speaker::of(&self.stream);
+        Speaker { has_more: stream.has_more || !self.events.is_empty(), ..stream }
     }
 
     fn read(&mut self) -> Result<Value, String> {
@@ -101,18 +105,42 @@ impl Qmp {
     }
 }
 
-/// Sleeps until one of the monitors has something to say, at most for [`LOOK_UP_EVERY_MS`].
-pub(super) fn sleep_until_told(monitors: &[&Qmp]) -> Result<(), String> {
-    if monitors.iter().any(|one| !one.events.is_empty() || !one.stream.buffer().is_empty()) {
-        return Ok(());
+/// A monitor or a pipe that says something sooner or later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speaker<'a> {
+    stream: BorrowedFd<'a>,
+    /// Something was said that nobody has looked at.
+    has_more: bool,
+}
+
+impl<'a> Speaker<'a> {
+    pub(super) fn of<T: AsFd>(stream: &'a BufReader<T>) -> Self {
+        Self { stream: stream.get_ref().as_fd(), has_more: !stream.buffer().is_empty() }
     }
-    let mut wanted: Vec<_> = monitors
-        .iter()
-        .map(|one| PollFd::new(one.stream.get_ref().as_fd(), PollFlags::POLLIN))
-        .collect();
-    poll(&mut wanted, PollTimeout::from(LOOK_UP_EVERY_MS))
-        .map(drop)
-        .map_err(|error| error.to_string())
+
+    /// Whether it says something within `limit`.
+    pub(super) fn has_spoken(self, limit: PollTimeout) -> Result<bool, String> {
+        have_spoken(&[self], limit)
+    }
+}
+
+/// Sleeps until one of them says something, at most for [`LOOK_UP_EVERY_MS`].
+pub(super) fn sleep_until_told(speakers: &[Speaker<'_>]) -> Result<(), String> {
+    have_spoken(speakers, PollTimeout::from(LOOK_UP_EVERY_MS)).map(drop)
+}
+
+fn have_spoken(speakers: &[Speaker<'_>], limit: PollTimeout) -> Result<bool, String> {
+    if speakers.iter().any(|one| one.has_more) {
+        return Ok(true);
+    }
+    let mut wanted: Vec<_> =
+        speakers.iter().map(|one| PollFd::new(one.stream, PollFlags::POLLIN)).collect();
+    match poll(&mut wanted, limit) {
+        Ok(ready) => Ok(ready > 0),
+        // Somebody wants us to look up, as a signal's handler does.
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// A process that ended says nothing any more. Looking whether it has costs that process nothing.

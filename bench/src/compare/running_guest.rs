@@ -59,7 +59,7 @@ pub(super) fn record(
         let (target, options) = (&target, &options);
         let recorder = scope.spawn(move || record_migration(listeners, target, directory, options));
         let migrated = migrate(&mut source, &format!("tcp:{listening}"), guest.rounds)
-            .and_then(|()| destination.wait_for_all(&mut source))
+            .and_then(|()| destination.wait_for_all(&mut source, || comparison.go_on()))
             .and_then(|()| source.counted().map(drop));
         if migrated.is_err() {
             stop.stop();

@@ -148,7 +148,11 @@ impl Scenario {
         parameters
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// An error that says what of it no comparison can have.
+    ///
+    /// # Errors
+    /// Sizes, contents, contenders or capabilities that do not go together.
+    pub fn check(&self) -> Result<(), String> {
         if self.contenders.is_empty() || self.ram_mib.is_empty() {
             return Err("contenders and ram-mib must not be empty".to_owned());
         }

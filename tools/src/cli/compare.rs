@@ -22,8 +22,8 @@ pub(crate) struct CompareArguments {
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse, value_delimiter = ',')]
     pub(crate) ram: Vec<u64>,
     /// How often each destination runs; under 6 there is no interval
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) pairs: usize,
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) pairs: u16,
     /// Multifd channels in place of the scenario's, with one reader each, up to 8
     #[arg(long, value_name = "N")]
     pub(crate) channels: Option<u8>,
