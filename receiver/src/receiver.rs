@@ -200,7 +200,6 @@ impl Receiver {
             channels,
             sink: self.config.sink,
             stall_ns: nanos(self.config.stall),
-            max_time_ns: self.config.max_time.map(nanos),
             file_reads: FileReads {
                 direct_io: self.config.file_reads.direct_io || incoming.direct_io,
                 ..self.config.file_reads
@@ -214,7 +213,7 @@ impl Receiver {
             listeners,
             incoming.allow,
             incoming.tls.map(Arc::new),
-            Watchdog::new(self.config.stall, self.config.idle),
+            Watchdog::new(self.config.stall, self.config.idle, self.config.max_time),
             self.config.stall,
         )
         .inspect_err(|_| run.stop())?;

@@ -5,6 +5,8 @@
 mod bombs;
 #[path = "hostile_parts/host.rs"]
 mod host;
+#[path = "hostile_parts/limits.rs"]
+mod limits;
 #[path = "hostile_parts/masks.rs"]
 mod masks;
 #[path = "hostile_parts/own_panics.rs"]

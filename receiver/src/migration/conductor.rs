@@ -55,8 +55,6 @@ pub struct Plan {
     pub sink: Sink,
     /// Nothing for so long where something must come is a stall, nanoseconds.
     pub stall_ns: u64,
-    /// The run may last so long from its first connection, nanoseconds.
-    pub max_time_ns: Option<u64>,
     /// How the pages of a mapped-ram file are read.
     pub file_reads: FileReads,
     /// The file once more, open with `O_DIRECT`, where it was handed over so.
@@ -131,7 +129,6 @@ struct Walk<'run> {
     cut: Option<Cut>,
     machine: Option<Box<str>>,
     rounds: Rounds,
-    deadline_ns: Option<u64>,
     round: Cell<RoundStart>,
     /// When main last turned to its stream, after mapping or waiting: before
     /// that nothing was read, so its silence says nothing.
@@ -191,7 +188,6 @@ impl<'run> Walk<'run> {
             cut: None,
             machine: None,
             rounds: Rounds::default(),
-            deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
             round: Cell::new(RoundStart { at_ns: now, ..RoundStart::default() }),
             turned_ns: Cell::new(now),
             silent_end: SilentEnd::default(),

@@ -36,7 +36,7 @@ pub struct ReceiverConfig {
     pub stall: Duration,
     /// `--idle-timeout`.
     pub idle: Option<Duration>,
-    /// `--max-time`.
+    /// `--max-time`, from when the main stream came.
     pub max_time: Option<Duration>,
 }
 

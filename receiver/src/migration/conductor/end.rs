@@ -14,7 +14,6 @@ impl Walk<'_> {
         let announced = sections.iter().any(|section| section.idstr.ends_with("/vfio"));
         while settle::device_packets_move(self.run, announced, GRACE_NS) {
             settle::wait(self.run, GRACE_POLL_MS)?;
-            self.check_time(true)?;
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ impl Walk<'_> {
         let now = now_ns();
         self.run.phases().ram_mapped = Some(now);
         self.turned_ns.set(now);
+        // Mapping may have taken long.
+        settle::check(self.run)?;
         if let ChannelCount::Configured(count) = self.plan.channels {
             let stall_ns = self.plan.stall_ns;
             let connections = settle::configured(self.run, &self.beside(), count, stall_ns)?;
@@ -84,7 +86,7 @@ impl Walk<'_> {
                 return file.check_unchanged();
             }
             settle::wait(self.run, TICK_MS)?;
-            self.check_time(false)?;
+            self.check_stall()?;
         }
     }
 }

@@ -28,7 +28,6 @@ impl Walk<'_> {
                         self.run.wake_readers();
                     }
                     settle::wait(self.run, TICK_MS)?;
-                    self.check_time(true)?;
                     self.check_sync_stall(sync_point, since_ns)?;
                     if self.return_path.is_open() && has_hung_up(&self.input.fd()) {
                         let text = format!(
