@@ -3,6 +3,8 @@
 
 #[path = "hostile_parts/bombs.rs"]
 mod bombs;
+#[path = "hostile_parts/given.rs"]
+mod given;
 #[path = "hostile_parts/host.rs"]
 mod host;
 #[path = "hostile_parts/limits.rs"]
