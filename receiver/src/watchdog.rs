@@ -53,7 +53,8 @@ impl Watchdog {
             self.looked_inside_ns = now_ns;
             self.look_inside(run, now_ns);
         }
-        let mut newest_ns = run.main.last_activity_ns.get();
+        // As long as main maps RAM nothing comes because nothing is read.
+        let mut newest_ns = run.main.last_activity_ns.get().max(run.main_turned_ns.get());
         for (id, channel) in run.channels().iter().enumerate() {
             let active_ns = channel.active_ns();
             newest_ns = newest_ns.max(active_ns);
@@ -141,3 +142,28 @@ const LOOKS_PER_STALL: u64 = 4;
 
 /// TCP samples kept of one channel: at 255 channels 3 MiB.
 const SAMPLES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arrivals::Arrivals;
+    use crate::channel::Terms;
+    use crate::clock::now_ns;
+    use crate::run::AWAY;
+
+    #[test]
+    fn silence_while_main_reads_nothing_is_not_the_sources() {
+        let run = Run::new(1, Arrivals::new(None), &[None], Terms::new(true, 1 << 20)).unwrap();
+        let idle = Duration::from_secs(10);
+        let mut watchdog = Watchdog::new(Duration::from_secs(60), Some(idle), None);
+        let came_ns = now_ns();
+        run.main.last_activity_ns.set(came_ns);
+        run.main_turned_ns.set(AWAY);
+        assert_eq!(watchdog.look(&run, came_ns + 30 * NS_PER_S), Ok(()));
+        let turned_ns = came_ns + 31 * NS_PER_S;
+        run.main_turned_ns.set(turned_ns);
+        assert_eq!(watchdog.look(&run, turned_ns + 10 * NS_PER_S), Ok(()));
+        let error = watchdog.look(&run, turned_ns + 11 * NS_PER_S).unwrap_err();
+        assert!(error.text.contains("for 11 s (--idle-timeout 10)"), "{error}");
+    }
+}

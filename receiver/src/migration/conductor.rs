@@ -130,9 +130,6 @@ struct Walk<'run> {
     machine: Option<Box<str>>,
     rounds: Rounds,
     round: Cell<RoundStart>,
-    /// When main last turned to its stream, after mapping or waiting: before
-    /// that nothing was read, so its silence says nothing.
-    turned_ns: Cell<u64>,
     silent_end: SilentEnd,
 }
 
@@ -157,6 +154,7 @@ impl<'run> Walk<'run> {
         let now = now_ns();
         run.phases().main_came = Some(now);
         run.main.last_activity_ns.set(now);
+        run.main_turned_ns.set(now);
         run.main.wire_bytes.add(connection.first.len() as u64);
         let tls = connection.tls.map(|stream| {
             run.set_tls(stream.info().clone());
@@ -189,7 +187,6 @@ impl<'run> Walk<'run> {
             machine: None,
             rounds: Rounds::default(),
             round: Cell::new(RoundStart { at_ns: now, ..RoundStart::default() }),
-            turned_ns: Cell::new(now),
             silent_end: SilentEnd::default(),
         })
     }
@@ -366,7 +363,7 @@ impl<'run> Walk<'run> {
         }
         let keep = self.plan.sink == Sink::Ram;
         settle::attach(self.run, self.readers, connections, self.page, keep);
-        self.turned_ns.set(now_ns());
+        self.run.main_turned_ns.set(now_ns());
         self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::mapped_ram::{Load, Loaded};
 use crate::reader::Order;
-use crate::run::lock;
+use crate::run::{AWAY, lock};
 use crate::wire::BlockInfo;
 
 impl Walk<'_> {
@@ -30,6 +30,7 @@ impl Walk<'_> {
                 Ok(BlockRequest { name, bytes: block.used_bytes })
             })
             .collect::<Result<Vec<_>, RunError>>()?;
+        self.run.main_turned_ns.set(AWAY);
         let mut pool = lock(self.pool);
         let carved = match self.plan.sink {
             Sink::Ram => pool.carve(&requests, self.page.get(), &|_, _| {}),
@@ -43,7 +44,7 @@ impl Walk<'_> {
         self.run.set_ram(ram);
         let now = now_ns();
         self.run.phases().ram_mapped = Some(now);
-        self.turned_ns.set(now);
+        self.run.main_turned_ns.set(now);
         // Mapping may have taken long.
         settle::check(self.run)?;
         if let ChannelCount::Configured(count) = self.plan.channels {

@@ -47,7 +47,7 @@ impl Walk<'_> {
         self.run.phases().first_byte.get_or_insert(now);
         sync.pass(sync_point);
         self.run.wake_readers();
-        self.turned_ns.set(now);
+        self.run.main_turned_ns.set(now);
         Ok(())
     }
 

@@ -66,7 +66,8 @@ impl Walk<'_> {
 
     /// How long nothing has come that main waits for.
     fn silent_ns(&self, now: u64) -> u64 {
-        now.saturating_sub(self.run.main.last_activity_ns.get().max(self.turned_ns.get()))
+        let came_ns = self.run.main.last_activity_ns.get();
+        now.saturating_sub(came_ns.max(self.run.main_turned_ns.get()))
     }
 
     /// To be asked where the stream may not rest.
