@@ -237,7 +237,7 @@ impl<'run> Walk<'run> {
                 | Event::MultifdFlush
                 | Event::RamEos { .. }
                 | Event::Skipped => {}
-                Event::Configuration(configuration) => self.configuration(*configuration),
+                Event::Configuration(configuration) => self.configuration(*configuration)?,
                 Event::Command(command) => {
                     let answer = answer_to(command)?;
                     self.command(answer)?;
@@ -311,11 +311,9 @@ impl<'run> Walk<'run> {
         }
     }
 
-    fn configuration(&mut self, configuration: Configuration) {
-        if let Some(uuid) = configuration.uuid {
-            settle::uuid(self.run, uuid);
-        }
+    fn configuration(&mut self, configuration: Configuration) -> Result<(), RunError> {
         self.machine = Some(configuration.machine);
+        configuration.uuid.map_or(Ok(()), |uuid| settle::uuid(self.run, uuid))
     }
 
     fn command(&mut self, answer: Answer) -> Result<(), RunError> {

@@ -194,10 +194,25 @@ fn ours(run: &Run, decided: Option<(Vec<Connection>, Vec<Connection>)>) -> Optio
 }
 
 /// The source's UUID is known from the configuration section.
-pub(super) fn uuid(run: &Run, uuid: uuid::Uuid) {
-    for stray in run.arrivals().set_uuid(uuid) {
+///
+/// # Errors
+/// Misbehaved: it is not the one that this run was given.
+pub(super) fn uuid(run: &Run, uuid: uuid::Uuid) -> Result<(), RunError> {
+    let mut arrivals = run.arrivals();
+    if let Some(local) = arrivals.uuid().filter(|&local| local != uuid) {
+        // migration/savevm.c, vmstate_uuid_post_load.
+        let text = format!(
+            "main stream, configuration: UUID received is {uuid} and local is {local}: --uuid \
+             names another guest"
+        );
+        return Err(RunError::new(Family::Misbehaved, text));
+    }
+    let strays = arrivals.set_uuid(uuid);
+    drop(arrivals);
+    for stray in strays {
         run.stray(&stray.peer, "its Init has another UUID than the configuration section");
     }
+    Ok(())
 }
 
 /// Gives channel i to reader i mod R.

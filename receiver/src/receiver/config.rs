@@ -70,7 +70,8 @@ pub struct Incoming {
     pub direct_io: bool,
     /// What files named `/dev/fdset/N` are.
     pub fdsets: Arc<FdSets>,
-    /// The guest's UUID; channels with another are strays.
+    /// The guest's UUID: channels with another are strays, and a main stream that says another
+    /// (`validate-uuid`) fails the run.
     pub uuid: Option<Uuid>,
     /// Who may connect.
     pub allow: Option<Allow>,
