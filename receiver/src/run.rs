@@ -213,7 +213,8 @@ impl Run {
 
     /// The error that ended it, if one did.
     pub fn error(&self) -> Option<&RunError> {
-        self.error.get()
+        // Whoever has failed it is about to say why.
+        (self.verdict.load(Acquire) == FAILED).then(|| self.error.wait())
     }
 
     /// All threads shall let go; sets no error.
