@@ -235,7 +235,7 @@ impl<'run> Walk<'run> {
                 Event::Header { .. }
                 | Event::SectionStart { .. }
                 | Event::MultifdFlush
-                | Event::RamEos { .. }
+                | Event::SectionEnd { .. }
                 | Event::Skipped => {}
                 Event::Configuration(configuration) => self.configuration(*configuration)?,
                 Event::Command(command) => {
@@ -266,7 +266,8 @@ impl<'run> Walk<'run> {
                     let taken = PageContent::Full(page);
                     take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
-                Event::SectionEnd { section_type, .. } => {
+                // Other iterables have an END too, and may have it later.
+                Event::RamEos { section_type } => {
                     if section_type == SectionType::END {
                         self.run.phases().ram_done = Some(now_ns());
                     }
