@@ -193,9 +193,14 @@ impl<'run> Walk<'run> {
 
     fn walk(mut self) -> Result<(), RunError> {
         loop {
-            match self.step()? {
-                ControlFlow::Continue(()) => {}
-                ControlFlow::Break(()) => return self.finish(),
+            match self.step() {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return self.finish(),
+                Err(error) => {
+                    // What is in its place counts, whatever came behind it.
+                    mark_pages(self.run, &mut self.pages);
+                    return Err(error);
+                }
             }
         }
     }

@@ -72,6 +72,7 @@ impl Walk<'_> {
         }
         let main = &self.run.main;
         let mut counted = Loaded::default();
+        let mut fate = Ok(());
         loop {
             let is_done = load.is_done();
             let loaded = load.loaded(self.run);
@@ -82,12 +83,13 @@ impl Walk<'_> {
                 main.last_activity_ns.set(now_ns());
                 counted = loaded;
             }
+            // Behind the count: what was read until then belongs to a run that fails, too.
+            fate?;
             if is_done {
                 self.bitmaps_are_empty = loaded.normal == 0;
                 return file.check_unchanged();
             }
-            settle::wait(self.run, TICK_MS)?;
-            self.check_stall()?;
+            fate = settle::wait(self.run, TICK_MS).and_then(|()| self.check_stall());
         }
     }
 }
