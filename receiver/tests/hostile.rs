@@ -7,6 +7,8 @@ mod bombs;
 mod given;
 #[path = "hostile_parts/host.rs"]
 mod host;
+#[path = "hostile_parts/late_devices.rs"]
+mod late_devices;
 #[path = "hostile_parts/limits.rs"]
 mod limits;
 #[path = "hostile_parts/masks.rs"]

@@ -254,19 +254,6 @@ pub(super) fn attach(
     run.wake_readers();
 }
 
-/// True while device state may still come on channels, where some has come or is
-/// `announced`. Nothing says how much it is: only silence for `grace_ns` between
-/// packets tells that it is all.
-pub(super) fn device_packets_move(run: &Run, announced: bool, grace_ns: u64) -> bool {
-    let (mut some, mut inside, mut newest_ns) = (announced, false, 0);
-    for ChannelStats { counters, .. } in run.channels() {
-        some |= counters.device_packets.get() > 0;
-        inside |= ChannelPhase::of_number(counters.phase.get()) == ChannelPhase::Inside;
-        newest_ns = newest_ns.max(counters.last_activity_ns.get());
-    }
-    some && (inside || now_ns().saturating_sub(newest_ns) < grace_ns)
-}
-
 /// How often a wait looks around, milliseconds.
 const TICK_MS: u16 = 100;
 const QUIET_POLL_MS: u16 = 20;
