@@ -1,6 +1,7 @@
 //! What an operator allows a run, and the end that he makes of it himself: no source keeps it from
 //! that.
 
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,25 @@ fn an_operator_stops_a_run_that_always_has_bytes() {
     drop(source.join());
     drop(attacked);
     host.is_at_rest("stopped");
+}
+
+#[test]
+fn nobody_listens_for_the_next_run_while_the_last_one_is_looked_at() {
+    let host = Host::new(60_000);
+    let last = host.start(Some(0));
+    last.migration.run.fail(RunError::stopped());
+    last.migration.wait();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let next = thread::scope(|scope| {
+        let next = scope.spawn(|| host.start_at(&format!("tcp:127.0.0.1:{port}"), Some(0)));
+        thread::sleep(Duration::from_millis(300));
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "somebody listens");
+        drop(last);
+        next.join().expect("it is let go")
+    });
+    drop(TcpStream::connect(("127.0.0.1", port)).expect("somebody listens"));
+    next.migration.run.fail(RunError::stopped());
+    next.migration.wait();
 }
 
 const MAX_TIME: Duration = Duration::from_secs(2);
