@@ -92,6 +92,11 @@ impl<C> Arrivals<C> {
         Verdict::Ours
     }
 
+    /// The guest's UUID, as far as it is known.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.uuid
+    }
+
     /// The UUID is known from elsewhere now (the configuration section).
     /// Returns the connections that are not ours.
     pub fn set_uuid(&mut self, uuid: Uuid) -> Vec<C> {

@@ -159,7 +159,7 @@ impl Door {
             self.run.door_busy_ns.store(now, Relaxed);
             let name = peer.to_string();
             if self.allow.as_ref().is_some_and(|allow| !allow(&peer)) {
-                self.run.stray(&name, "is not in --allow");
+                self.turn_away(&name, "is not in --allow");
                 continue;
             }
             if self.tls.is_some() && !is_socket(&fd) {
@@ -220,19 +220,32 @@ impl Door {
 
     /// Those who have waited too long go.
     fn refuse_late(&mut self, now: u64) {
+        if !self.listeners.multi_channel() {
+            // Its source may be started whenever it likes, as if it had to connect first.
+            self.newcomers.let_wait(now);
+        }
         let then_ns = now.saturating_sub(nanos(self.handshake));
         while let Some(newcomer) = self.newcomers.take_older_than(then_ns) {
             let seconds = (now - newcomer.since_ns) / NS_PER_S;
             let why = format!("{} in {seconds} s", newcomer.progress());
-            self.run.stray(&newcomer.peer, &why);
+            self.turn_away(&newcomer.peer, &why);
         }
+    }
+
+    /// Refuses who cannot be ours. Where nobody listens nobody else can come, and the run is over.
+    fn turn_away(&self, peer: &str, why: &str) {
+        if self.listeners.multi_channel() {
+            return self.run.stray(peer, why);
+        }
+        let text = format!("{peer}: {why}, and nobody else can come");
+        self.run.fail(RunError::new(Family::Misbehaved, text));
     }
 
     /// Lets in, or not, who has said by this `look` what it is.
     fn admit(&mut self, newcomer: Newcomer, look: Look, now: u64) {
         match look {
             Look::Wait => unreachable!("it has said nothing"),
-            // A pipe or file that was handed over: nobody else will come.
+            // What was handed over: nobody else can come.
             Look::Gone(why) if !self.listeners.multi_channel() => {
                 let text = format!("{} is no migration: {why}", newcomer.peer);
                 self.run.fail(RunError::new(Family::Malformed, text));
@@ -251,6 +264,9 @@ impl Door {
                 self.drop_left_behind(&mut arrivals);
                 drop(arrivals);
                 self.judge(&peer, verdict, true);
+            }
+            Look::Channel(_) if !self.listeners.multi_channel() => {
+                self.turn_away(&newcomer.peer, "is a multifd channel, without a main stream");
             }
             Look::Channel(init) => {
                 tracing::info!("channel {} from {}", init.channel_id, newcomer.peer);

@@ -147,7 +147,8 @@ impl Receiver {
     ///
     /// # Errors
     /// A migration is under way, the addresses cannot be opened, or this host
-    /// cannot. Nothing has changed then: it may be tried again.
+    /// cannot: the last run's report or dump is still being written. It may be tried again. The
+    /// last run is still there, unless threads or descriptors of the new one could not be had.
     pub fn start(
         &self,
         addresses: &[Address],
@@ -165,6 +166,8 @@ impl Receiver {
         {
             return Err(StartError::SingleChannel);
         }
+        // Before a source can connect to somebody who does not take it.
+        self.wait_for_last()?;
         let listeners = Listeners::bind(addresses, handed_over, &incoming.fdsets)?;
         let direct_file = direct_file(addresses, &incoming)?;
         self.let_go_of_last()?;
@@ -200,7 +203,6 @@ impl Receiver {
             channels,
             sink: self.config.sink,
             stall_ns: nanos(self.config.stall),
-            max_time_ns: self.config.max_time.map(nanos),
             file_reads: FileReads {
                 direct_io: self.config.file_reads.direct_io || incoming.direct_io,
                 ..self.config.file_reads
@@ -214,7 +216,7 @@ impl Receiver {
             listeners,
             incoming.allow,
             incoming.tls.map(Arc::new),
-            Watchdog::new(self.config.stall, self.config.idle),
+            Watchdog::new(self.config.stall, self.config.idle, self.config.max_time),
             self.config.stall,
         )
         .inspect_err(|_| run.stop())?;
@@ -249,10 +251,25 @@ impl Receiver {
         })
     }
 
+    /// Waits until nobody looks at the last run any more.
+    ///
+    /// # Errors
+    /// Environment: its report or dump is still being written.
+    fn wait_for_last(&self) -> Result<(), StartError> {
+        let deadline = Instant::now() + LET_GO_LIMIT;
+        while lock(&self.current).as_ref().is_some_and(|last| Arc::strong_count(last) > 1) {
+            if Instant::now() > deadline {
+                return Err(still_written());
+            }
+            thread::sleep(LET_GO_POLL);
+        }
+        Ok(())
+    }
+
     /// Clears the memory of the last run for the next one.
     ///
     /// # Errors
-    /// Busy: somebody still looks at it (its report or dump is being written).
+    /// As [`Receiver::wait_for_last`]: somebody has begun to look at it again.
     fn let_go_of_last(&self) -> Result<(), StartError> {
         let deadline = Instant::now() + LET_GO_LIMIT;
         loop {
@@ -276,7 +293,7 @@ impl Receiver {
             }
             drop(current);
             if Instant::now() > deadline {
-                return Err(StartError::Busy);
+                return Err(still_written());
             }
             thread::sleep(LET_GO_POLL);
         }
@@ -337,6 +354,11 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn still_written() -> StartError {
+    let text = "the last run is still being written: try again when its report and dump are there";
+    RunError::new(Family::Environment, text).into()
 }
 
 /// With `direct-io`, the descriptor for reading past the page cache out of the set that

@@ -42,6 +42,9 @@ pub struct Run {
     pub main: MainCounters,
     /// One for each reader thread.
     pub readers: Box<[ReaderStats]>,
+    /// When main last turned to its stream, after mapping or waiting: before that nothing was
+    /// read, so its silence says nothing. [`AWAY`] as long as it reads nothing.
+    pub main_turned_ns: Counter,
     /// Main's thread, for its CPU clock.
     pub main_thread: ThreadClock,
     /// Connections that have said what they are.
@@ -175,6 +178,7 @@ impl Run {
             meter: Meter::new(),
             main: MainCounters::default(),
             readers: readers.collect(),
+            main_turned_ns: Counter::default(),
             main_thread: ThreadClock::default(),
             arrivals: Mutex::new(arrivals),
             door_busy_ns: AtomicU64::new(now_ns()),
@@ -209,7 +213,8 @@ impl Run {
 
     /// The error that ended it, if one did.
     pub fn error(&self) -> Option<&RunError> {
-        self.error.get()
+        // Whoever has failed it is about to say why.
+        (self.verdict.load(Acquire) == FAILED).then(|| self.error.wait())
     }
 
     /// All threads shall let go; sets no error.
@@ -363,6 +368,9 @@ impl Run {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Main has not turned to its stream yet.
+pub const AWAY: u64 = u64::MAX;
 
 /// Stray connections of a run that are logged one by one.
 const STRAYS_LOGGED: u64 = 100;

@@ -17,6 +17,7 @@ use crate::tcp_info::{self, TcpSample};
 pub struct Watchdog {
     stall_ns: u64,
     idle_ns: Option<u64>,
+    max_time_ns: Option<u64>,
     sampled_ns: u64,
     looked_inside_ns: u64,
     /// Per channel, as of the last look inside.
@@ -24,11 +25,13 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// A stall of `stall` ends the run; so does silence of `idle` anywhere.
-    pub fn new(stall: Duration, idle: Option<Duration>) -> Self {
+    /// A stall of `stall` ends the run; so does silence of `idle` anywhere, and `max_time` after
+    /// its main stream came, whatever it does then.
+    pub fn new(stall: Duration, idle: Option<Duration>, max_time: Option<Duration>) -> Self {
         Self {
             stall_ns: nanos(stall),
             idle_ns: idle.map(nanos),
+            max_time_ns: max_time.map(nanos),
             sampled_ns: 0,
             looked_inside_ns: 0,
             evidence: Vec::new(),
@@ -39,17 +42,19 @@ impl Watchdog {
     /// once a second it asks the kernel about every channel.
     ///
     /// # Errors
-    /// Misbehaved: a channel is stuck.
+    /// Misbehaved: a channel is stuck, or the run takes too long.
     pub fn look(&mut self, run: &Run, now_ns: u64) -> Result<(), RunError> {
         run.meter.look(run, now_ns);
         if run.is_stopping() || run.status().is_terminal() {
             return Ok(());
         }
+        self.check_time(run, now_ns)?;
         if now_ns - self.looked_inside_ns >= NS_PER_S.min(self.stall_ns / LOOKS_PER_STALL) {
             self.looked_inside_ns = now_ns;
             self.look_inside(run, now_ns);
         }
-        let mut newest_ns = run.main.last_activity_ns.get();
+        // As long as main maps RAM nothing comes because nothing is read.
+        let mut newest_ns = run.main.last_activity_ns.get().max(run.main_turned_ns.get());
         for (id, channel) in run.channels().iter().enumerate() {
             let active_ns = channel.active_ns();
             newest_ns = newest_ns.max(active_ns);
@@ -77,6 +82,17 @@ impl Watchdog {
             return Err(RunError::new(Family::Misbehaved, text));
         }
         Ok(())
+    }
+
+    /// Here, since main may be anywhere: in a wait, in its own work, or behind bytes that never end.
+    fn check_time(&self, run: &Run, now_ns: u64) -> Result<(), RunError> {
+        let Some(limit_ns) = self.max_time_ns else { return Ok(()) };
+        let since_ns = run.phases().main_came.unwrap_or(now_ns);
+        if now_ns.saturating_sub(since_ns) <= limit_ns {
+            return Ok(());
+        }
+        let text = format!("the run took longer than {} s (--max-time)", seconds(limit_ns));
+        Err(RunError::new(Family::Misbehaved, text))
     }
 
     /// What trickles into a packet completes nothing, but it leaves traces: TCP
@@ -126,3 +142,28 @@ const LOOKS_PER_STALL: u64 = 4;
 
 /// TCP samples kept of one channel: at 255 channels 3 MiB.
 const SAMPLES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arrivals::Arrivals;
+    use crate::channel::Terms;
+    use crate::clock::now_ns;
+    use crate::run::AWAY;
+
+    #[test]
+    fn silence_while_main_reads_nothing_is_not_the_sources() {
+        let run = Run::new(1, Arrivals::new(None), &[None], Terms::new(true, 1 << 20)).unwrap();
+        let idle = Duration::from_secs(10);
+        let mut watchdog = Watchdog::new(Duration::from_secs(60), Some(idle), None);
+        let came_ns = now_ns();
+        run.main.last_activity_ns.set(came_ns);
+        run.main_turned_ns.set(AWAY);
+        assert_eq!(watchdog.look(&run, came_ns + 30 * NS_PER_S), Ok(()));
+        let turned_ns = came_ns + 31 * NS_PER_S;
+        run.main_turned_ns.set(turned_ns);
+        assert_eq!(watchdog.look(&run, turned_ns + 10 * NS_PER_S), Ok(()));
+        let error = watchdog.look(&run, turned_ns + 11 * NS_PER_S).unwrap_err();
+        assert!(error.text.contains("for 11 s (--idle-timeout 10)"), "{error}");
+    }
+}

@@ -3,8 +3,14 @@
 
 #[path = "hostile_parts/bombs.rs"]
 mod bombs;
+#[path = "hostile_parts/given.rs"]
+mod given;
 #[path = "hostile_parts/host.rs"]
 mod host;
+#[path = "hostile_parts/late_devices.rs"]
+mod late_devices;
+#[path = "hostile_parts/limits.rs"]
+mod limits;
 #[path = "hostile_parts/masks.rs"]
 mod masks;
 #[path = "hostile_parts/own_panics.rs"]
@@ -29,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use landfall_receiver::error::Family::{self, Environment, Malformed, Misbehaved, Unsupported};
 use landfall_receiver::migration::Sink;
+use landfall_receiver::receiver::Incoming;
 
 use host::{CHANNELS, Host};
 use source::*;
@@ -99,6 +106,29 @@ fn strays_before_and_during_a_run_disturb_nobody() {
         assert!(is_closed(&mut other), "{label}: another UUID is kept after the end");
         drop(other);
         host.is_at_rest(&label);
+    }
+}
+
+#[test]
+fn a_uuid_that_was_given_must_be_the_one_that_the_source_says() {
+    let host = Host::new(10_000);
+    let subsection = subsection("configuration/uuid", 1, &7u128.to_be_bytes());
+    let configuration = [configuration(MACHINE), subsection].concat();
+    let script = Script::plain(start_of(&configuration, &commands(), &rules::one_block()), &[]);
+    for (given, is_right) in [(None, true), (Some(7), true), (Some(8), false)] {
+        let uuid = given.map(uuid::Uuid::from_u128);
+        let incoming = Incoming { channels: Some(0), uuid, ..Incoming::default() };
+        let attacked = host.start_for("tcp:127.0.0.1:0", incoming);
+        let mut source = Source::connect(attacked.port, 0);
+        let _ = source.send(&script.steps);
+        let error = attacked.migration.wait().error.clone();
+        assert_eq!(error.is_none(), is_right, "{given:?}: {error:?}");
+        if let Some(error) = error {
+            let wanted = "UUID received is 00000000-0000-0000-0000-000000000007 and local is \
+                          00000000-0000-0000-0000-000000000008";
+            assert_eq!(error.family, Misbehaved, "{error}");
+            assert!(error.text.contains(wanted), "{error}");
+        }
     }
 }
 

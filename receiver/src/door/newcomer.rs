@@ -81,6 +81,11 @@ impl Newcomer {
         matches!(self.way, Way::Handshake(_))
     }
 
+    /// True if it is in the clear, and no byte has come.
+    pub(super) fn has_said_nothing(&self) -> bool {
+        matches!(self.way, Way::Plain) && self.bytes.is_empty()
+    }
+
     /// What has come of it so far, for the log.
     pub(super) fn progress(&self) -> String {
         match &self.way {

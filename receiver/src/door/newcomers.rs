@@ -84,6 +84,12 @@ impl Newcomers {
         if self.oldest()?.since_ns < then_ns { self.take_oldest() } else { None }
     }
 
+    /// Those in the clear that have said nothing are as if they had come at `now_ns`.
+    pub(super) fn let_wait(&mut self, now_ns: u64) {
+        let waiting = self.all.values_mut().filter(|newcomer| newcomer.has_said_nothing());
+        waiting.for_each(|newcomer| newcomer.since_ns = now_ns);
+    }
+
     /// The oldest.
     pub(super) fn oldest(&self) -> Option<&Newcomer> {
         self.all.values().next()

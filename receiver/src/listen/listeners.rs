@@ -56,7 +56,7 @@ impl Listeners {
     /// add-fd made.
     ///
     /// # Errors
-    /// The first address that could not be opened.
+    /// The first address that could not be opened, or the one beside which another is one stream.
     pub fn bind(
         addresses: &[Address],
         handed_over: &mut dyn FnMut(&str) -> Option<OwnedFd>,
@@ -65,6 +65,13 @@ impl Listeners {
         let mut all = Self::default();
         for address in addresses {
             all.open(address, handed_over, fdsets)?;
+            // It is the whole migration: nobody else may come.
+            if !all.streams.is_empty() && all.poll_fds().len() > 1 {
+                return Err(ListenError::Address(format!(
+                    "one stream ({address}) is the whole migration: no other address can stand \
+                     beside it"
+                )));
+            }
         }
         Ok(all)
     }

@@ -55,8 +55,6 @@ pub struct Plan {
     pub sink: Sink,
     /// Nothing for so long where something must come is a stall, nanoseconds.
     pub stall_ns: u64,
-    /// The run may last so long from its first connection, nanoseconds.
-    pub max_time_ns: Option<u64>,
     /// How the pages of a mapped-ram file are read.
     pub file_reads: FileReads,
     /// The file once more, open with `O_DIRECT`, where it was handed over so.
@@ -131,11 +129,7 @@ struct Walk<'run> {
     cut: Option<Cut>,
     machine: Option<Box<str>>,
     rounds: Rounds,
-    deadline_ns: Option<u64>,
     round: Cell<RoundStart>,
-    /// When main last turned to its stream, after mapping or waiting: before
-    /// that nothing was read, so its silence says nothing.
-    turned_ns: Cell<u64>,
     silent_end: SilentEnd,
 }
 
@@ -160,6 +154,7 @@ impl<'run> Walk<'run> {
         let now = now_ns();
         run.phases().main_came = Some(now);
         run.main.last_activity_ns.set(now);
+        run.main_turned_ns.set(now);
         run.main.wire_bytes.add(connection.first.len() as u64);
         let tls = connection.tls.map(|stream| {
             run.set_tls(stream.info().clone());
@@ -191,18 +186,21 @@ impl<'run> Walk<'run> {
             cut: None,
             machine: None,
             rounds: Rounds::default(),
-            deadline_ns: plan.max_time_ns.map(|ns| now.saturating_add(ns)),
             round: Cell::new(RoundStart { at_ns: now, ..RoundStart::default() }),
-            turned_ns: Cell::new(now),
             silent_end: SilentEnd::default(),
         })
     }
 
     fn walk(mut self) -> Result<(), RunError> {
         loop {
-            match self.step()? {
-                ControlFlow::Continue(()) => {}
-                ControlFlow::Break(()) => return self.finish(),
+            match self.step() {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return self.finish(),
+                Err(error) => {
+                    // What is in its place counts, whatever came behind it.
+                    mark_pages(self.run, &mut self.pages);
+                    return Err(error);
+                }
             }
         }
     }
@@ -242,9 +240,9 @@ impl<'run> Walk<'run> {
                 Event::Header { .. }
                 | Event::SectionStart { .. }
                 | Event::MultifdFlush
-                | Event::RamEos { .. }
+                | Event::SectionEnd { .. }
                 | Event::Skipped => {}
-                Event::Configuration(configuration) => self.configuration(*configuration),
+                Event::Configuration(configuration) => self.configuration(*configuration)?,
                 Event::Command(command) => {
                     let answer = answer_to(command)?;
                     self.command(answer)?;
@@ -273,7 +271,8 @@ impl<'run> Walk<'run> {
                     let taken = PageContent::Full(page);
                     take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
-                Event::SectionEnd { section_type, .. } => {
+                // Other iterables have an END too, and may have it later.
+                Event::RamEos { section_type } => {
                     if section_type == SectionType::END {
                         self.run.phases().ram_done = Some(now_ns());
                     }
@@ -318,11 +317,9 @@ impl<'run> Walk<'run> {
         }
     }
 
-    fn configuration(&mut self, configuration: Configuration) {
-        if let Some(uuid) = configuration.uuid {
-            settle::uuid(self.run, uuid);
-        }
+    fn configuration(&mut self, configuration: Configuration) -> Result<(), RunError> {
         self.machine = Some(configuration.machine);
+        configuration.uuid.map_or(Ok(()), |uuid| settle::uuid(self.run, uuid))
     }
 
     fn command(&mut self, answer: Answer) -> Result<(), RunError> {
@@ -370,7 +367,7 @@ impl<'run> Walk<'run> {
         }
         let keep = self.plan.sink == Sink::Ram;
         settle::attach(self.run, self.readers, connections, self.page, keep);
-        self.turned_ns.set(now_ns());
+        self.run.main_turned_ns.set(now_ns());
         self.round.set(RoundStart { at_ns: now_ns(), ..self.round.get() });
     }
 }

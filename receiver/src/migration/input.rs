@@ -218,8 +218,12 @@ impl Input {
         if self.tls.is_some() {
             self.make_room();
             self.drained = false;
-            return Ok(self.start == self.end && self.read(counters)?.is_none());
+            // A record that has begun is more, even if it says something for TLS itself.
+            let is_dry = self.start == self.end && self.read(counters)?.is_none();
+            return Ok(is_dry && !self.tls.as_ref().is_some_and(Ciphertext::is_inside));
         }
+        // Below its mark the socket would say nothing of what is there.
+        self.low_water.set(&self.fd, 1);
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         Ok(self.start == self.end && poll(&mut fds, PollTimeout::ZERO) == Ok(0))
     }
@@ -246,3 +250,27 @@ const PATIENCE: Duration = Duration::from_micros(500);
 
 const _: () = assert!(BUFFER_BYTES >= 2 * INPUT_BYTES_MAX);
 const _: () = assert!(BUFFER_BYTES >= INPUT_BYTES_MAX + RECORD_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn an_input_is_not_dry_with_fewer_bytes_in_its_socket_than_were_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut source = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = listener.accept().unwrap().0;
+        socket.set_nonblocking(true).unwrap();
+        let mut input = Input::new(Arc::new(OwnedFd::from(socket)), b"", None);
+        let counters = MainCounters::default();
+        input.low_water.set(&input.fd, PIECE_BYTES);
+        assert_eq!(input.is_dry(&counters), Ok(true));
+        input.low_water.set(&input.fd, PIECE_BYTES);
+        source.write_all(b"more").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(input.is_dry(&counters), Ok(false));
+    }
+}

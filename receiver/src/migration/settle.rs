@@ -194,10 +194,25 @@ fn ours(run: &Run, decided: Option<(Vec<Connection>, Vec<Connection>)>) -> Optio
 }
 
 /// The source's UUID is known from the configuration section.
-pub(super) fn uuid(run: &Run, uuid: uuid::Uuid) {
-    for stray in run.arrivals().set_uuid(uuid) {
+///
+/// # Errors
+/// Misbehaved: it is not the one that this run was given.
+pub(super) fn uuid(run: &Run, uuid: uuid::Uuid) -> Result<(), RunError> {
+    let mut arrivals = run.arrivals();
+    if let Some(local) = arrivals.uuid().filter(|&local| local != uuid) {
+        // migration/savevm.c, vmstate_uuid_post_load.
+        let text = format!(
+            "main stream, configuration: UUID received is {uuid} and local is {local}: --uuid \
+             names another guest"
+        );
+        return Err(RunError::new(Family::Misbehaved, text));
+    }
+    let strays = arrivals.set_uuid(uuid);
+    drop(arrivals);
+    for stray in strays {
         run.stray(&stray.peer, "its Init has another UUID than the configuration section");
     }
+    Ok(())
 }
 
 /// Gives channel i to reader i mod R.
@@ -237,19 +252,6 @@ pub(super) fn attach(
     }
     // Once for all: a reader on this CPU would run, and sleep again, for each.
     run.wake_readers();
-}
-
-/// True while device state may still come on channels, where some has come or is
-/// `announced`. Nothing says how much it is: only silence for `grace_ns` between
-/// packets tells that it is all.
-pub(super) fn device_packets_move(run: &Run, announced: bool, grace_ns: u64) -> bool {
-    let (mut some, mut inside, mut newest_ns) = (announced, false, 0);
-    for ChannelStats { counters, .. } in run.channels() {
-        some |= counters.device_packets.get() > 0;
-        inside |= ChannelPhase::of_number(counters.phase.get()) == ChannelPhase::Inside;
-        newest_ns = newest_ns.max(counters.last_activity_ns.get());
-    }
-    some && (inside || now_ns().saturating_sub(newest_ns) < grace_ns)
 }
 
 /// How often a wait looks around, milliseconds.

@@ -11,8 +11,8 @@ use crate::listen::{Address, IncomingArguments};
 use crate::receiver::{Incoming, Migration, StartError};
 
 impl Monitor {
-    /// Starts a run. Any error leaves everything as it was, and it may be tried
-    /// again; only a descriptor taken for `fd:` is gone, as in QEMU.
+    /// Starts a run. After any error it may be tried again; only a descriptor taken for `fd:` is
+    /// gone, as in QEMU, and the last run where this host lacks threads or descriptors.
     pub(super) fn migrate_incoming(
         &self,
         session: &mut Session<'_>,

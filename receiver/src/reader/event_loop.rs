@@ -105,7 +105,7 @@ impl<'run> Loop<'run> {
         let mut stop = self.run.is_stopping();
         while let (false, Ok(order)) = (stop, self.inbox.try_recv()) {
             match order {
-                Order::Attach(attach) => self.attach(attach, now, latencies)?,
+                Order::Attach(attach) => now = self.attach(attach, now, latencies)?,
                 Order::Load(load) => {
                     // It counts its own time.
                     load.work(self.run, self.index, self.features)?;
@@ -139,12 +139,13 @@ impl<'run> Loop<'run> {
         Ok(!stop)
     }
 
+    /// Returns the time, since opening what came with the channel may have taken some.
     fn attach(
         &mut self,
         attach: Attach,
         now: u64,
         latencies: &mut Latencies,
-    ) -> Result<(), RunError> {
+    ) -> Result<u64, RunError> {
         let Attach { id, socket, page, discard, tls, first } = attach;
         self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
         let slot = self.ring.attach(socket, page.packet_pages() as usize);
@@ -160,10 +161,10 @@ impl<'run> Loop<'run> {
         });
         assert!(slot + 1 == self.channels.len(), "slots and channels go together");
         match tls {
-            None => self.go_on(slot, now),
+            None => self.go_on(slot, now).map(|()| now),
             Some(stream) => {
                 self.attach_tls(slot, stream, &first)?;
-                self.feed(slot, now, latencies).map(drop)
+                self.feed(slot, now, latencies)
             }
         }
     }

@@ -36,7 +36,7 @@ pub struct ReceiverConfig {
     pub stall: Duration,
     /// `--idle-timeout`.
     pub idle: Option<Duration>,
-    /// `--max-time`.
+    /// `--max-time`, from when the main stream came.
     pub max_time: Option<Duration>,
 }
 
@@ -70,7 +70,8 @@ pub struct Incoming {
     pub direct_io: bool,
     /// What files named `/dev/fdset/N` are.
     pub fdsets: Arc<FdSets>,
-    /// The guest's UUID; channels with another are strays.
+    /// The guest's UUID: channels with another are strays, and a main stream that says another
+    /// (`validate-uuid`) fails the run.
     pub uuid: Option<Uuid>,
     /// Who may connect.
     pub allow: Option<Allow>,

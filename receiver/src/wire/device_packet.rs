@@ -41,6 +41,35 @@ impl<'a> DeviceStateHeader<'a> {
     }
 }
 
+/// What a VFIO device's payload begins with (`hw/vfio/migration-multifd.c`,
+/// `VFIODeviceStatePacket`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VfioPacket {
+    /// The how manieth of its device it is, from 0.
+    pub index: u32,
+    /// It has the device's configuration: none has a higher index.
+    pub is_last: bool,
+}
+
+impl VfioPacket {
+    /// `None`: another version, or something else altogether.
+    #[must_use]
+    pub fn parse(bytes: &[u8; VFIO_PACKET_BYTES]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.be32("version").ok()?;
+        let index = reader.be32("idx").ok()?;
+        let flags = reader.be32("flags").ok()?;
+        let is_known = version == 0 && index != u32::MAX && flags & !CONFIG_STATE == 0;
+        is_known.then_some(Self { index, is_last: flags == CONFIG_STATE })
+    }
+}
+
+/// `VFIO_DEVICE_STATE_CONFIG_STATE`
+const CONFIG_STATE: u32 = 1;
+
+/// Length of a [`VfioPacket`].
+pub const VFIO_PACKET_BYTES: usize = 12;
+
 /// Length of a [`DeviceStateHeader`] on the wire.
 pub const DEVICE_STATE_HEADER_BYTES: usize = 276;
 
@@ -65,6 +94,19 @@ mod tests {
         let header = DeviceStateHeader::parse(&bytes).unwrap();
         assert_eq!(header.idstr, "0000:00:05.0/vfio");
         assert_eq!((header.instance_id, header.payload_bytes), (7, 512));
+    }
+
+    #[test]
+    fn of_a_vfio_payload_the_index_and_whether_it_is_the_last_are_read() {
+        let parse = |words: [u32; 3]| {
+            let bytes = words.map(u32::to_be_bytes).concat();
+            VfioPacket::parse(bytes.first_chunk().unwrap())
+        };
+        assert_eq!(parse([0, 7, 0]), Some(VfioPacket { index: 7, is_last: false }));
+        assert_eq!(parse([0, 8, 1]), Some(VfioPacket { index: 8, is_last: true }));
+        for other in [[1, 7, 0], [0, u32::MAX, 0], [0, 7, 2]] {
+            assert_eq!(parse(other), None);
+        }
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub mod xbzrle;
 
 pub use command::{Command, CommandId, PostcopyAdvise};
 pub use configuration::{Capabilities, Configuration};
-pub use device_packet::{DEVICE_STATE_HEADER_BYTES, DeviceStateHeader};
+pub use device_packet::{
+    DEVICE_STATE_HEADER_BYTES, DeviceStateHeader, VFIO_PACKET_BYTES, VfioPacket,
+};
 pub use error::{WireError, WireFault};
 pub use init::{INIT_BYTES, Init};
 pub use mapped_ram::{FileExtent, MAPPED_RAM_HEADER_BYTES, MappedRamHeader, bitmap_bytes};

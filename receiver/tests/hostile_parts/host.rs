@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +75,14 @@ impl Host {
             .as_str()
             .map_or(0, |port| port.parse().expect("a port is a number"));
         Attacked { migration, port }
+    }
+
+    /// Waits for a source at the other end of `stream`, for what `incoming` says.
+    pub(crate) fn start_given(&self, stream: OwnedFd, incoming: Incoming) -> Attacked {
+        let address = Address::parse("fd:given").unwrap();
+        let mut stream = Some(stream);
+        let migration = self.receiver.start(&[address], incoming, &mut |_| stream.take()).unwrap();
+        Attacked { migration, port: 0 }
     }
 
     /// A whole legal migration.

@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use landfall_receiver::error::Family::{Malformed, Misbehaved, Unsupported};
 
+use super::host::Host;
 use super::rules::{Rule, part, refused, taken};
 use super::source::*;
 
@@ -142,3 +143,18 @@ pub(super) fn compressed_pages() -> Rule {
 }
 
 const COMPRESS_PAGE: u64 = 0x100;
+
+#[test]
+fn pages_that_came_before_a_wrong_one_count() {
+    let host = Host::new(10_000);
+    let page = page_item(PAGE, 0, &[1; 4096]);
+    let script =
+        part(&[page, [item(PAGE | CONTINUE | 4096), vec![2; 4096]].concat(), item(0)].concat());
+    let attacked = host.start(Some(0));
+    let mut source = Source::connect(attacked.port, 0);
+    let _ = source.send(&script.steps);
+    let migration = &attacked.migration;
+    assert_eq!(migration.wait().error.as_ref().map(|error| error.family), Some(Malformed));
+    assert_eq!(migration.run.main.normal.get(), 2);
+    assert!(migration.run.ram().unwrap()[0].is_received(1));
+}

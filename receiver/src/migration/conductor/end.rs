@@ -2,21 +2,60 @@
 
 use super::super::rounds::check_end;
 use super::super::settle;
-use super::{GRACE_NS, GRACE_POLL_MS, Sink, Walk};
-use crate::clock::now_ns;
-use crate::error::RunError;
+use super::{GRACE_POLL_MS, Sink, Walk};
+use crate::clock::{NS_PER_S, now_ns, seconds};
+use crate::device_packets::Outstanding;
+use crate::error::{Family, RunError};
+use crate::run::ChannelStats;
+use crate::stats::ChannelPhase;
 use crate::wire::Reply;
 
 impl Walk<'_> {
-    /// Device state may still be on its way on the channels when main is at its end.
+    /// Device state may still be on its way on the channels when main is at its end. QEMU's
+    /// packets tell which is a device's last; of others only silence tells.
     fn device_packets(&self) -> Result<(), RunError> {
-        let sections = &self.received.device_state.sections;
-        let announced = sections.iter().any(|section| section.idstr.ends_with("/vfio"));
-        while settle::device_packets_move(self.run, announced, GRACE_NS) {
-            settle::wait(self.run, GRACE_POLL_MS)?;
-            self.check_time(true)?;
+        let channels = self.run.channels();
+        let announced = || {
+            let sections = self.received.device_state.sections.iter();
+            let vfio = sections.filter(|section| section.idstr.ends_with("/vfio"));
+            vfio.map(|section| (&*section.idstr, section.instance_id))
+        };
+        let came = channels.iter().any(|channel| channel.counters.device_packets.get() > 0);
+        if channels.is_empty() || !(came || announced().next().is_some()) {
+            return Ok(());
         }
-        Ok(())
+        let since_ns = now_ns();
+        loop {
+            let is_any = |phase| channels.iter().any(|channel| phase_of(channel) == phase);
+            let is_inside = is_any(ChannelPhase::Inside);
+            let is_over = channels.iter().all(|one| phase_of(one) == ChannelPhase::Ended);
+            let newest_ns = channels.iter().map(ChannelStats::active_ns).fold(since_ns, u64::max);
+            let silent_ns = now_ns().saturating_sub(newest_ns);
+            let stall_ns = self.plan.stall_ns;
+            // Asked last: a packet that was not inside a channel any more is counted.
+            match self.run.terms.device_packets.outstanding(announced()) {
+                Outstanding::Nothing if !is_inside => return Ok(()),
+                Outstanding::Unknown
+                    if is_over || (!is_inside && silent_ns >= QUIET_NS.min(stall_ns)) =>
+                {
+                    return Ok(());
+                }
+                Outstanding::Packet(index, idstr, instance_id)
+                    if is_over || (!is_inside && silent_ns > stall_ns) =>
+                {
+                    let text = format!(
+                        "device state on channels: packet {index} of '{idstr}', instance \
+                         {instance_id}, has not come, and nothing else for {} s (--stall-timeout \
+                         {})",
+                        seconds(silent_ns),
+                        seconds(stall_ns)
+                    );
+                    return Err(RunError::new(Family::Misbehaved, text));
+                }
+                Outstanding::Nothing | Outstanding::Unknown | Outstanding::Packet(..) => {}
+            }
+            settle::wait(self.run, GRACE_POLL_MS)?;
+        }
     }
 
     pub(super) fn finish(mut self) -> Result<(), RunError> {
@@ -45,6 +84,13 @@ impl Walk<'_> {
     }
 }
 
+fn phase_of(channel: &ChannelStats) -> ChannelPhase {
+    ChannelPhase::of_number(channel.counters.phase.get())
+}
+
+/// Silence behind packets that do not say which is the last: TCP sends again within that what was
+/// lost on its way, twice.
+const QUIET_NS: u64 = NS_PER_S;
 /// SHUT: the destination has taken the guest.
 const SHUT_TAKEN: u32 = 0;
 /// SHUT: it has not; the source resumes it.

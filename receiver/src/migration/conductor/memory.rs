@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::error::{Family, RunError};
 use crate::mapped_ram::{Load, Loaded};
 use crate::reader::Order;
-use crate::run::lock;
+use crate::run::{AWAY, lock};
 use crate::wire::BlockInfo;
 
 impl Walk<'_> {
@@ -30,6 +30,7 @@ impl Walk<'_> {
                 Ok(BlockRequest { name, bytes: block.used_bytes })
             })
             .collect::<Result<Vec<_>, RunError>>()?;
+        self.run.main_turned_ns.set(AWAY);
         let mut pool = lock(self.pool);
         let carved = match self.plan.sink {
             Sink::Ram => pool.carve(&requests, self.page.get(), &|_, _| {}),
@@ -43,7 +44,9 @@ impl Walk<'_> {
         self.run.set_ram(ram);
         let now = now_ns();
         self.run.phases().ram_mapped = Some(now);
-        self.turned_ns.set(now);
+        self.run.main_turned_ns.set(now);
+        // Mapping may have taken long.
+        settle::check(self.run)?;
         if let ChannelCount::Configured(count) = self.plan.channels {
             let stall_ns = self.plan.stall_ns;
             let connections = settle::configured(self.run, &self.beside(), count, stall_ns)?;
@@ -69,6 +72,7 @@ impl Walk<'_> {
         }
         let main = &self.run.main;
         let mut counted = Loaded::default();
+        let mut fate = Ok(());
         loop {
             let is_done = load.is_done();
             let loaded = load.loaded(self.run);
@@ -79,12 +83,13 @@ impl Walk<'_> {
                 main.last_activity_ns.set(now_ns());
                 counted = loaded;
             }
+            // Behind the count: what was read until then belongs to a run that fails, too.
+            fate?;
             if is_done {
                 self.bitmaps_are_empty = loaded.normal == 0;
                 return file.check_unchanged();
             }
-            settle::wait(self.run, TICK_MS)?;
-            self.check_time(false)?;
+            fate = settle::wait(self.run, TICK_MS).and_then(|()| self.check_stall());
         }
     }
 }

@@ -28,7 +28,6 @@ impl Walk<'_> {
                         self.run.wake_readers();
                     }
                     settle::wait(self.run, TICK_MS)?;
-                    self.check_time(true)?;
                     self.check_sync_stall(sync_point, since_ns)?;
                     if self.return_path.is_open() && has_hung_up(&self.input.fd()) {
                         let text = format!(
@@ -48,7 +47,7 @@ impl Walk<'_> {
         self.run.phases().first_byte.get_or_insert(now);
         sync.pass(sync_point);
         self.run.wake_readers();
-        self.turned_ns.set(now);
+        self.run.main_turned_ns.set(now);
         Ok(())
     }
 

@@ -14,7 +14,8 @@ impl Walk<'_> {
     /// Waits for more of the stream; breaks where it ends.
     pub(super) fn fill(&mut self, at_boundary: bool) -> Result<ControlFlow<()>, RunError> {
         match self.input.fill(&self.run.main, self.run.main_wake(), TICK_MS)? {
-            Filled::Some => {}
+            // What is always there, like a file, must not keep main from hearing of the end.
+            Filled::Some => settle::check(self.run)?,
             Filled::Nothing => {
                 settle::check(self.run)?;
                 let silent_ns = self.silent_ns(now_ns());
@@ -26,7 +27,9 @@ impl Walk<'_> {
                 // The device state has no place to rest but its end.
                 let may_rest = !self.stream.in_device_state()
                     || (answers && !self.silent_end.is_refused(&self.stream));
-                self.check_time(at_boundary && may_rest)?;
+                if !(at_boundary && may_rest) {
+                    self.check_stall()?;
+                }
             }
             Filled::End => {
                 let end = check_close(&self.stream, self.return_path.is_open())
@@ -63,17 +66,14 @@ impl Walk<'_> {
 
     /// How long nothing has come that main waits for.
     fn silent_ns(&self, now: u64) -> u64 {
-        now.saturating_sub(self.run.main.last_activity_ns.get().max(self.turned_ns.get()))
+        let came_ns = self.run.main.last_activity_ns.get();
+        now.saturating_sub(came_ns.max(self.run.main_turned_ns.get()))
     }
 
-    pub(super) fn check_time(&self, at_boundary: bool) -> Result<(), RunError> {
-        let now = now_ns();
-        if let Some(limit) = self.plan.max_time_ns.filter(|_| self.deadline_ns < Some(now)) {
-            let text = format!("the run took longer than {} s (--max-time)", seconds(limit));
-            return Err(RunError::new(Family::Misbehaved, text));
-        }
-        let silent_ns = self.silent_ns(now);
-        if !at_boundary && silent_ns > self.plan.stall_ns {
+    /// To be asked where the stream may not rest.
+    pub(super) fn check_stall(&self) -> Result<(), RunError> {
+        let silent_ns = self.silent_ns(now_ns());
+        if silent_ns > self.plan.stall_ns {
             // In the device state the parser knows what is missing.
             let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
             if let Some(Err(error)) = missing

@@ -98,3 +98,13 @@ fn a_command_that_will_not_end_is_ended() {
     drop(listeners);
     assert!(started.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn one_stream_stands_alone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = format!("file:{}", file.path().display());
+    for uris in [["tcp:127.0.0.1:0", &file], [&file, "tcp:127.0.0.1:0"], [&file, &file]] {
+        let error = open(&uris).expect_err("two ways").to_string();
+        assert!(error.contains("is the whole migration"), "{uris:?}: {error}");
+    }
+}
