@@ -86,6 +86,12 @@ impl Objects {
             }
             Some((id, None)) => return Err(format!("Cannot find QAuthZ object ID {id}")),
         };
+        if authz.is_some() && !credentials.verifies_peer() {
+            // QEMU asks tls-authz of certificates only (crypto/tlssession.c), and lets everybody in.
+            return Err(
+                "tls-authz needs verify-peer: without a certificate nobody has a name".into()
+            );
+        }
         Ok(Some(TlsServer::new(credentials, authz)))
     }
 

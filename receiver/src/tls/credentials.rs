@@ -40,7 +40,10 @@ pub struct CredentialsError(String);
 
 /// Credentials of a server, loaded and checked.
 #[derive(Clone)]
-pub struct X509Credentials(Arc<ServerConfig>);
+pub struct X509Credentials {
+    config: Arc<ServerConfig>,
+    verify_peer: bool,
+}
 
 impl X509Credentials {
     /// Loads `ca-cert.pem`, `ca-crl.pem` if there is one, `server-cert.pem` and
@@ -98,11 +101,16 @@ impl X509Credentials {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.enable_secret_extraction = true;
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), verify_peer: options.verify_peer })
+    }
+
+    /// Clients must show a certificate of our CA.
+    pub fn verifies_peer(&self) -> bool {
+        self.verify_peer
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.config)
     }
 }
 

@@ -106,21 +106,25 @@ fn a_run_takes_the_objects_that_the_parameters_name_or_does_not_listen() {
     });
     client.ok("object-add", server.clone());
     let twice = "attempt to add duplicate property 'server' to object (type 'container')";
-    assert_eq!(client.error("object-add", server), twice);
+    assert_eq!(client.error("object-add", server.clone()), twice);
     client
         .ok("object-add", json!({"qom-type": "tls-creds-x509", "id": "client", "dir": dir.path()}));
     client.ok("object-add", json!({"qom-type": "authz-simple", "id": "a", "identity": "CN=x"}));
+    let mut open = server;
+    (open["id"], open["verify-peer"]) = (json!("open"), json!(false));
+    client.ok("object-add", open);
     for (creds, authz, answer) in [
         ("none", "", "No TLS credentials with id 'none'"),
         ("a", "", "Object with id 'a' is not TLS credentials"),
         ("client", "", "Expected TLS credentials for a server endpoint"),
         ("server", "none", "Cannot find QAuthZ object ID none"),
         ("server", "client", "Object 'client' is not a QAuthZ subclass"),
+        ("open", "a", "tls-authz needs verify-peer: without a certificate nobody has a name"),
     ] {
         client.ok("migrate-set-parameters", json!({"tls-creds": creds, "tls-authz": authz}));
         assert_eq!(brief(&client.listen(json!({}))), [answer]);
     }
-    client.ok("migrate-set-parameters", json!({"tls-authz": "a"}));
+    client.ok("migrate-set-parameters", json!({"tls-creds": "server", "tls-authz": "a"}));
     assert_eq!(brief(&client.listen(json!({}))), ["{}"]);
 }
 
