@@ -124,7 +124,7 @@ fn a_run_takes_the_objects_that_the_parameters_name_or_does_not_listen() {
         client.ok("migrate-set-parameters", json!({"tls-creds": creds, "tls-authz": authz}));
         assert_eq!(brief(&client.listen(json!({}))), [answer]);
     }
-    client.ok("migrate-set-parameters", json!({"tls-authz": "a"}));
+    client.ok("migrate-set-parameters", json!({"tls-creds": "server", "tls-authz": "a"}));
     assert_eq!(brief(&client.listen(json!({}))), ["{}"]);
 }
 
