@@ -59,12 +59,12 @@ pub enum PoolError {
         /// The line that switches them on.
         line: &'static str,
     },
-    /// `--numa` names a node that has no memory.
-    #[error("node {node} has no memory; nodes with memory: {found}")]
+    /// `--numa` names a node that has no memory, or none that this process's cpuset lets it have.
+    #[error("node {node} has no memory for this process; nodes with memory: {found}")]
     NoSuchNode {
         /// The node asked for.
         node: u32,
-        /// The nodes that have memory.
+        /// The nodes that have memory for it.
         found: String,
     },
     /// The nodes of `--numa` have too little memory left.
