@@ -183,6 +183,15 @@ pub enum PoolError {
         /// The name.
         name: BlockName,
     },
+    /// Two blocks would have the same file in a run directory: the name of one is the cut name of the
+    /// other.
+    #[error("blocks {name} and {other} have the same file name")]
+    SameFile {
+        /// The second.
+        name: BlockName,
+        /// The first.
+        other: BlockName,
+    },
     /// The target page size is not one we handle.
     #[error("page size is {found}, allowed are powers of two from 4096 to 65536")]
     PageBytes {
@@ -206,6 +215,7 @@ impl PoolError {
             Self::BlockCount { .. }
                 | Self::BlockBytes { .. }
                 | Self::DuplicateBlock { .. }
+                | Self::SameFile { .. }
                 | Self::PageBytes { .. }
                 | Self::TotalBytes
                 | Self::PoolWithMemPath { .. }
