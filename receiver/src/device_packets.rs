@@ -19,7 +19,7 @@ pub struct DevicePackets {
 #[derive(Debug, Default)]
 struct Arrived {
     devices: BTreeMap<(Box<str>, u32), DeviceTotals>,
-    kept: Vec<KeptPacket>,
+    kept: Vec<Arc<KeptPacket>>,
     totals: DeviceTotals,
 }
 
@@ -104,7 +104,7 @@ impl DevicePackets {
         if arrived.devices.len() < DEVICES_MAX || arrived.devices.contains_key(&device) {
             arrived.devices.entry(device).or_default().add(payload_bytes);
         }
-        arrived.kept.extend(kept);
+        arrived.kept.extend(kept.map(Arc::new));
     }
 
     /// What came of all devices.
@@ -122,8 +122,10 @@ impl DevicePackets {
     }
 
     /// Looks at the packets that were kept, in the order in which they were whole.
-    pub fn with_kept<T>(&self, look: impl FnOnce(&[KeptPacket]) -> T) -> T {
-        look(&lock(&self.arrived).kept)
+    pub fn with_kept<T>(&self, look: impl FnOnce(&[Arc<KeptPacket>]) -> T) -> T {
+        // Outside of the lock: who looks may write them to a disk, for which no query waits.
+        let kept = lock(&self.arrived).kept.clone();
+        look(&kept)
     }
 
     /// True if packets came and were not kept.
@@ -142,3 +144,30 @@ impl DeviceTotals {
 
 /// Devices that are told apart; a guest has a handful.
 const DEVICES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn whoever_looks_at_what_was_kept_keeps_no_query_waiting() {
+        let packets = Arc::new(DevicePackets::new(Staging::new(1 << 20), true));
+        let parsed = DeviceStateHeader { idstr: "vfio", instance_id: 3, payload_bytes: 2 };
+        let mut packet = packets.begin(&[0; DEVICE_STATE_HEADER_BYTES], &parsed, true).unwrap();
+        packet.take(b"ab");
+        packets.end(packet);
+        packets.with_kept(|kept| {
+            assert!(kept[0].bytes.ends_with(b"ab"));
+            let (tell, answer) = mpsc::channel();
+            let asked = Arc::clone(&packets);
+            // Detached: were the lock held, it would never end.
+            thread::spawn(move || tell.send((asked.totals(), asked.by_device().len())));
+            let answer = answer.recv_timeout(Duration::from_secs(10));
+            assert_eq!(answer, Ok((DeviceTotals { packets: 1, bytes: 2 }, 1)));
+        });
+    }
+}
