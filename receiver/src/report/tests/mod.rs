@@ -214,6 +214,20 @@ fn rates_now_come_with_their_window_while_a_run_goes_on() {
 }
 
 #[test]
+fn memory_that_no_pool_held_is_told_while_the_run_goes_on() {
+    let run = Run::listen();
+    let before = query_receiver(&run.migration);
+    assert_eq!((&before["memory"]["bytes"], before["memory"].get("backend")), (&json!(0), None));
+    let mut source = run.source();
+    run.arrive(&mut source);
+    let memory = &query_receiver(&run.migration)["memory"];
+    assert!(memory["bytes"].as_u64() >= Some(MEM_BYTES + BIOS_BYTES), "{memory:#}");
+    assert_eq!(memory["backend"], "4K");
+    source.vanish();
+    run.migration.wait();
+}
+
+#[test]
 fn a_failed_run_keeps_its_counters_and_the_first_error() {
     let run = Run::listen();
     let mut source = run.source();
