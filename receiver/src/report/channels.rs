@@ -32,7 +32,7 @@ pub(super) fn channels(snapshot: &Snapshot<'_>) -> Value {
             "header-wait-ns": counters.header_ns.get(),
             "page-receive-ns": counters.pages_ns.get(),
             "sync-wait-ns": counters.sync_wait_ns.get(),
-            "last-activity-age-ns": snapshot.age_ns(counters.last_activity_ns.get()),
+            "last-activity-age-ns": snapshot.age_ns(channel.active_ns()),
             "tcp": tcp(channel, snapshot.phases.listen),
         })
     };

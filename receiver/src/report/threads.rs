@@ -54,7 +54,7 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
         let decompressing_ns = sum(|counters| counters.decode_ns.get());
         let times = ReaderTimes::of(reader, decompressing_ns);
         let cpu = ended.and_then(|ended| ended.reader_cpu.get(index));
-        let last_ns = sum_max(mine().map(|(_, channel)| channel.counters.last_activity_ns.get()));
+        let last_ns = mine().map(|(_, channel)| channel.active_ns()).max().unwrap_or(0);
         json!({
             "index": index,
             "thread-id": reader.thread.thread_id(),
@@ -113,10 +113,6 @@ pub(super) fn process(snapshot: &Snapshot<'_>) -> Value {
 /// What the process used from the listener's opening until the end or now.
 pub(super) fn spent(snapshot: &Snapshot<'_>) -> ProcessUse {
     snapshot.migration.run.meter.spent()
-}
-
-fn sum_max(numbers: impl Iterator<Item = u64>) -> u64 {
-    numbers.max().unwrap_or(0)
 }
 
 /// CPU time per GiB, in seconds; `None` where nothing came.

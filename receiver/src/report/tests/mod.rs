@@ -12,6 +12,7 @@ use landfall_pagepool::{Hugepages, MemoryConfig};
 use serde_json::{Value, json};
 
 use super::{query_migrate, query_receiver, summary};
+use crate::clock::{NS_PER_S, now_ns};
 use crate::error::RunError;
 use crate::listen::Address;
 use crate::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
@@ -223,6 +224,23 @@ fn memory_that_no_pool_held_is_told_while_the_run_goes_on() {
     let memory = &query_receiver(&run.migration)["memory"];
     assert!(memory["bytes"].as_u64() >= Some(MEM_BYTES + BIOS_BYTES), "{memory:#}");
     assert_eq!(memory["backend"], "4K");
+    source.vanish();
+    run.migration.wait();
+}
+
+#[test]
+fn bytes_that_complete_nothing_are_activity_too() {
+    let run = Run::listen();
+    let mut source = run.source();
+    run.arrive(&mut source);
+    let channel = &run.migration.run.channels()[0];
+    // As the watchdog says it of a channel that trickles; again, since it may say otherwise itself.
+    run.until(|report| {
+        channel.moved_ns.set(now_ns() + 60 * NS_PER_S);
+        let reader = &report["readers"][channel.reader];
+        let ages = [&report["live"], &report["channels"][0], reader];
+        ages.iter().all(|of| of["last-activity-age-ns"] == 0)
+    });
     source.vanish();
     run.migration.wait();
 }
