@@ -29,6 +29,7 @@ pub(super) fn channels(snapshot: &Snapshot<'_>) -> Value {
             "device-packets": counters.device_packets.get(),
             "device-packet-bytes": counters.device_bytes.get(),
             "decompress-ns": counters.decode_ns.get(),
+            "decrypt-ns": counters.decrypt_ns.get(),
             "header-wait-ns": counters.header_ns.get(),
             "page-receive-ns": counters.pages_ns.get(),
             "sync-wait-ns": counters.sync_wait_ns.get(),

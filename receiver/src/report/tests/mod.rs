@@ -101,6 +101,9 @@ fn a_completed_run_is_told_number_for_number() {
         assert_eq!((by(list, "wire-bytes"), by(list, "packets")), (channel_bytes, 9), "{list}");
         assert_eq!((by(list, "normal-pages"), by(list, "zero-pages")), (5, 4), "{list}");
     }
+    // What was copied with its header took time too.
+    assert!(by("channels", "page-receive-ns") > 0);
+    assert_eq!((by("channels", "decompress-ns"), by("channels", "decrypt-ns")), (0, 0));
     let rounds = report["rounds"].as_array().unwrap();
     let of_round =
         |name: &str| rounds.iter().map(|r| r[name].as_u64().unwrap()).collect::<Vec<_>>();
