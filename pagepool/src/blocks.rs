@@ -1,6 +1,6 @@
 //! All RAM blocks of a run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Index;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::block::BlockParts;
 use crate::carve::Slot;
 use crate::region::Region;
 use crate::words::Words;
-use crate::{BlockName, PoolError, RamBlock, ZeroKernel};
+use crate::{BlockName, PoolError, RamBlock, ZeroKernel, ram_file_name};
 
 /// A RAM block that the source announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ impl RamBlocks {
         if requests.is_empty() || requests.len() > Self::COUNT_MAX {
             return Err(PoolError::BlockCount { found: requests.len(), limit: Self::COUNT_MAX });
         }
-        let mut names = HashSet::new();
+        // A cut name is the plain name of another block only if somebody wants it so.
+        let mut names = HashMap::new();
         let mut total = 0u64;
         for BlockRequest { name, bytes } in requests {
             if *bytes == 0 || !bytes.is_multiple_of(page_bytes.into()) {
@@ -63,8 +64,13 @@ impl RamBlocks {
                     page_bytes,
                 });
             }
-            if !names.insert(name) {
-                return Err(PoolError::DuplicateBlock { name: name.clone() });
+            if let Some(other) = names.insert(ram_file_name(name), name) {
+                let (name, other) = (name.clone(), other.clone());
+                return Err(if name == other {
+                    PoolError::DuplicateBlock { name }
+                } else {
+                    PoolError::SameFile { name, other }
+                });
             }
             total = total.checked_add(*bytes).ok_or(PoolError::TotalBytes)?;
         }
@@ -235,7 +241,7 @@ pub(crate) fn test_requests(sizes: &[(&str, u64)]) -> Vec<BlockRequest> {
 #[cfg(test)]
 mod tests {
     use super::{RamBlocks, test_blocks, test_requests};
-    use crate::PoolError;
+    use crate::{PoolError, ram_file_name};
 
     #[test]
     fn blocks_are_found_by_the_name_on_the_wire() {
@@ -264,6 +270,13 @@ mod tests {
         assert!(matches!(check(&[], 4096), Err(PoolError::BlockCount { .. })));
         let twice = check(&[("a", 4096), ("a", 4096)], 4096);
         assert!(matches!(twice, Err(PoolError::DuplicateBlock { .. })));
+        let long = "x".repeat(255);
+        let cut = ram_file_name(&test_requests(&[(&long, 4096)])[0].name);
+        let same = check(&[(&long, 4096), (cut.strip_suffix(".ram").unwrap(), 4096)], 4096);
+        assert!(
+            matches!(same, Err(PoolError::SameFile { .. })),
+            "the second took the first's file"
+        );
         let half = 1 << 63;
         let sum = check(&[("a", half), ("b", half)], 4096);
         assert!(matches!(sum, Err(PoolError::TotalBytes)));

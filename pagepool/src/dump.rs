@@ -34,6 +34,9 @@ pub fn dump_block(block: &RamBlock, directory: &Path) -> Result<Dumped, PoolErro
     ram_file::make_folder(directory)?;
     let (file, path) = ram_file::create(directory, block.name())?;
     let written = file.set_len(block.bytes()).and_then(|()| write_content(block, &file));
+    // A file system may say only here that it has no room; and a report that says of this file that
+    // it is whole must not outlive it.
+    let written = written.and_then(|data_bytes| file.sync_data().map(|()| data_bytes));
     match written {
         Ok(data_bytes) => Ok(Dumped { path, data_bytes }),
         Err(error) => {

@@ -59,12 +59,12 @@ pub enum PoolError {
         /// The line that switches them on.
         line: &'static str,
     },
-    /// `--numa` names a node that has no memory.
-    #[error("node {node} has no memory; nodes with memory: {found}")]
+    /// `--numa` names a node that has no memory, or none that this process's cpuset lets it have.
+    #[error("node {node} has no memory for this process; nodes with memory: {found}")]
     NoSuchNode {
         /// The node asked for.
         node: u32,
-        /// The nodes that have memory.
+        /// The nodes that have memory for it.
         found: String,
     },
     /// The nodes of `--numa` have too little memory left.
@@ -183,6 +183,15 @@ pub enum PoolError {
         /// The name.
         name: BlockName,
     },
+    /// Two blocks would have the same file in a run directory: the name of one is the cut name of the
+    /// other.
+    #[error("blocks {name} and {other} have the same file name")]
+    SameFile {
+        /// The second.
+        name: BlockName,
+        /// The first.
+        other: BlockName,
+    },
     /// The target page size is not one we handle.
     #[error("page size is {found}, allowed are powers of two from 4096 to 65536")]
     PageBytes {
@@ -206,6 +215,7 @@ impl PoolError {
             Self::BlockCount { .. }
                 | Self::BlockBytes { .. }
                 | Self::DuplicateBlock { .. }
+                | Self::SameFile { .. }
                 | Self::PageBytes { .. }
                 | Self::TotalBytes
                 | Self::PoolWithMemPath { .. }

@@ -72,5 +72,6 @@ pub use pool::Pool;
 pub use ram_file::ram_file_name;
 pub use reclaim::Reclaimed;
 pub use report::{MemoryReport, RegionReport};
+pub use run_directory::RUN_JSON;
 pub use span::Span;
 pub use zero::{KernelTiming, ZeroKernel};

@@ -32,15 +32,16 @@ pub(crate) fn set(mapping: &Mapping, mode: Mode, nodes: &[u32]) -> Result<(), Er
     // memory contents.
     // - addr..addr+len is our own mapping.
     // - the kernel reads maxnode - 1 bits: exactly those of `mask`.
+    // - syscall(2) takes whole registers: numbers are c_ulong or usize, as wide as one.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_mbind,
             mapping.base(),
             mapping.bytes(),
-            mode.number(),
+            mode.number() as libc::c_ulong,
             mask.as_ptr(),
             MASK_BITS + 1,
-            0,
+            NO_FLAGS,
         )
     };
     Errno::result(answer).map(drop)
@@ -54,6 +55,7 @@ pub(crate) fn is_kept(mapping: &Mapping, mode: Mode, nodes: &[u32]) -> Result<bo
     // - both are locals that outlive the call.
     // - the kernel writes at most maxnode bits: those of `found_mask`.
     // - addr is in our own mapping; with MPOL_F_ADDR alone it is looked up, not touched.
+    // - numbers are as wide as a register, as for mbind.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_get_mempolicy,
@@ -75,13 +77,14 @@ pub(crate) fn node_at(mapping: &Mapping, offset: usize) -> Result<u32, Errno> {
     // SAFETY: get_mempolicy(mode, nodemask, maxnode, addr, flags) needs a writable int; with
     // MPOL_F_NODE | MPOL_F_ADDR it writes the node number there.
     // - `node` outlives the call; the mask is null with length 0, which is allowed.
+    // - numbers are as wide as a register, as for mbind.
     // - addr is inside our own mapping (assert), which is readable.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_get_mempolicy,
             &raw mut node,
             ptr::null_mut::<libc::c_ulong>(),
-            0,
+            0 as libc::c_ulong,
             mapping.base().wrapping_add(offset),
             MPOL_F_NODE | MPOL_F_ADDR,
         )
@@ -104,9 +107,11 @@ fn mask_of(nodes: &[u32]) -> Mask {
 }
 
 /// include/uapi/linux/mempolicy.h: answer with a node, not a policy.
-const MPOL_F_NODE: libc::c_int = 1 << 0;
+const MPOL_F_NODE: libc::c_ulong = 1 << 0;
 /// include/uapi/linux/mempolicy.h: ask about an address, not the thread.
-const MPOL_F_ADDR: libc::c_int = 1 << 1;
+const MPOL_F_ADDR: libc::c_ulong = 1 << 1;
+/// mbind moves no pages that are there already: none are.
+const NO_FLAGS: libc::c_ulong = 0;
 const WORD_BITS: usize = libc::c_ulong::BITS as usize;
 const MASK_BITS: usize = NODE_MAX as usize + 1;
 const MASK_WORDS: usize = MASK_BITS / WORD_BITS;

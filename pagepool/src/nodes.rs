@@ -15,6 +15,18 @@ impl Host {
         listed.filter(|nodes| !nodes.is_empty()).unwrap_or_else(|| vec![0])
     }
 
+    /// Those of them that this process's cpuset lets it have memory from (cpuset(7)): the kernel
+    /// takes the others out of every policy.
+    pub(crate) fn nodes_allowed(&self) -> Vec<u32> {
+        let status = fs::read_to_string(self.proc.join("self/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:"));
+        let allowed = line.and_then(|list| parse_list(list.trim()));
+        let mut nodes = self.nodes_with_memory();
+        // A kernel that does not tell allows them all.
+        nodes.retain(|node| allowed.as_ref().is_none_or(|allowed| allowed.contains(node)));
+        nodes
+    }
+
     /// Bytes of a node that can be had without swapping: its free memory and its file cache.
     /// `None` where the kernel does not tell.
     pub(crate) fn node_available_bytes(&self, node: u32) -> Option<u64> {
@@ -72,6 +84,20 @@ mod tests {
         fs::write(node.join("meminfo"), text).expect("write");
         assert_eq!(host.node_available_bytes(1), Some(1210 * 1024));
         assert_eq!(host.node_available_bytes(2), None);
+    }
+
+    #[test]
+    fn a_cpuset_takes_nodes_away() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let host = Host { sys: root.path().to_owned(), proc: root.path().to_owned() };
+        let nodes = root.path().join("devices/system/node");
+        fs::create_dir_all(&nodes).expect("mkdir");
+        fs::write(nodes.join("has_memory"), "0-3\n").expect("write");
+        assert_eq!(host.nodes_allowed(), [0, 1, 2, 3], "nobody tells of a cpuset");
+        fs::create_dir(root.path().join("self")).expect("mkdir");
+        let status = "Cpus_allowed_list:\t0-1\nMems_allowed:\t6\nMems_allowed_list:\t1-2,7\n";
+        fs::write(root.path().join("self/status"), status).expect("write");
+        assert_eq!(host.nodes_allowed(), [1, 2], "7 has no memory");
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    /// Checks the nodes against those of the host.
+    /// Checks the nodes against those that this process may have memory from.
     pub(crate) fn new(host: &Host, wanted: &Numa) -> Result<Self, PoolError> {
-        let present = host.nodes_with_memory();
+        let present = host.nodes_allowed();
         let (policy, nodes) = match wanted {
             Numa::Local => (None, Vec::new()),
             Numa::Interleave => (Some(Mode::Interleave), present),
@@ -99,6 +99,8 @@ const SAMPLES: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{Placement, nodes_of};
     use crate::host::Host;
     use crate::ladder::Rung;
@@ -111,8 +113,26 @@ mod tests {
         let host = Host::here();
         let error = Placement::new(&host, &Numa::Bind(vec![0, 900])).expect_err("no node 900");
         assert!(matches!(error, PoolError::NoSuchNode { node: 900, .. }));
-        let present = Numa::Bind(host.nodes_with_memory()).to_string();
+        let present = Numa::Bind(host.nodes_allowed()).to_string();
         assert!(error.to_string().ends_with(&present), "{error}");
+    }
+
+    #[test]
+    fn nodes_outside_the_cpuset_are_neither_interleaved_nor_bound() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let nodes = root.path().join("devices/system/node");
+        fs::create_dir_all(&nodes).expect("mkdir");
+        fs::create_dir(root.path().join("self")).expect("mkdir");
+        fs::write(nodes.join("has_memory"), "0-1\n").expect("write");
+        fs::write(root.path().join("self/status"), "Mems_allowed_list:\t0\n").expect("write");
+        let host = Host { sys: root.path().to_owned(), proc: root.path().to_owned() };
+        let placement = Placement::new(&host, &Numa::Interleave).expect("one node is left");
+        assert_eq!(placement.nodes, [0]);
+        // What the kernel would keep of both is not what was set.
+        let mapping = Mapping::anonymous(Rung::Base, 4096).expect("map");
+        placement.apply(&mapping).expect("a policy that is kept");
+        let error = Placement::new(&host, &Numa::Bind(vec![0, 1])).expect_err("not node 1");
+        assert!(matches!(error, PoolError::NoSuchNode { node: 1, .. }), "{error}");
     }
 
     #[test]
@@ -127,7 +147,7 @@ mod tests {
     #[test]
     fn interleaved_pages_are_on_every_node() {
         let host = Host::here();
-        let nodes = host.nodes_with_memory();
+        let nodes = host.nodes_allowed();
         let mapping = populated(&host, &Numa::Interleave);
         assert_eq!(nodes_of(&mapping), nodes);
         if nodes.len() < 2 {
@@ -138,7 +158,7 @@ mod tests {
     #[test]
     fn bound_pages_are_on_their_node() {
         let host = Host::here();
-        for node in host.nodes_with_memory() {
+        for node in host.nodes_allowed() {
             let mapping = populated(&host, &Numa::Bind(vec![node]));
             assert_eq!(nodes_of(&mapping), [node]);
         }

@@ -75,7 +75,8 @@ pub(crate) fn failed(doing: &'static str, path: &Path, source: io::Error) -> Poo
     PoolError::File { path: path.to_owned(), doing, source }
 }
 
-fn remove_if_there(path: &Path) -> Result<(), PoolError> {
+/// Takes away a file of an earlier run.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), PoolError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(failed("remove the earlier", path, error))

@@ -75,13 +75,15 @@ impl RunDirectory {
     }
 
     /// A fresh file for every block, with all its space, mapped and populated. `progress` is told
-    /// bytes done and bytes in all. If anything fails, no file is left.
+    /// bytes done and bytes in all. If anything fails, no file is left. Before all else the report of
+    /// an earlier run goes, which says that the directory is whole.
     pub(crate) fn make_files(
         &self,
         blocks: &[BlockRequest],
         maker: &Maker,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Vec<Region>, PoolError> {
+        ram_file::remove_if_there(&self.path.join(RUN_JSON))?;
         ram_file::remove_all(&self.path)?;
         let lengths = blocks.iter().map(|block| {
             let bytes = block.bytes.checked_next_multiple_of(self.kind.length_step());
@@ -256,6 +258,9 @@ fn write_zeros(file: &File, offset: u64, len: u64) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// The report in a run directory: written last, so that where it is, the rest is whole.
+pub const RUN_JSON: &str = "run.json";
 
 /// An interrupted `fallocate` on tmpfs begins again: not with all of a large guest.
 const FALLOCATE_BYTES: u64 = 1 << 30;

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use landfall_pagepool::{
-    Backend, BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, PoolError, RamBlocks,
-    ZeroOutcome, dump_block, ram_file_name,
+    Backend, BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, PoolError, RUN_JSON,
+    RamBlocks, ZeroOutcome, dump_block, ram_file_name,
 };
 use tempfile::TempDir;
 
@@ -55,6 +55,21 @@ fn a_second_run_in_the_same_directory_starts_from_zero() {
     assert_eq!(files(directory.path()), ["pc.ram.ram"], "no block of the earlier run is left");
     let kept = earlier.metadata().unwrap().len();
     assert_eq!(kept, 1 << 20, "whoever still has the earlier file keeps it whole");
+}
+
+#[test]
+fn the_report_of_an_earlier_run_goes_before_its_files_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join(RUN_JSON);
+    let mut pool = pool(directory.path());
+    fs::write(&report, "{}").unwrap();
+    carve(&mut pool, &[("pc.ram", 4096)]);
+    assert!(!report.exists(), "it would say of half a guest that it is whole");
+    // What cannot be removed keeps the files of the run that it tells of.
+    fs::create_dir(&report).unwrap();
+    let error = pool.carve(&requests(&[("other", 4096)]), 4096, &|_, _| {}).expect_err("stays");
+    assert!(error.to_string().contains("run.json"), "{error}");
+    assert_eq!(files(directory.path()), ["pc.ram.ram"]);
 }
 
 #[test]

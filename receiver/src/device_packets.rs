@@ -21,7 +21,7 @@ struct Arrived {
     devices: BTreeMap<(Box<str>, u32), Device>,
     /// There are more devices than are told apart.
     is_crowded: bool,
-    kept: Vec<KeptPacket>,
+    kept: Vec<Arc<KeptPacket>>,
     totals: DeviceTotals,
 }
 
@@ -148,7 +148,7 @@ impl DevicePackets {
         } else {
             arrived.is_crowded = true;
         }
-        arrived.kept.extend(kept);
+        arrived.kept.extend(kept.map(Arc::new));
     }
 
     /// What came of all devices.
@@ -185,8 +185,10 @@ impl DevicePackets {
     }
 
     /// Looks at the packets that were kept, in the order in which they were whole.
-    pub fn with_kept<T>(&self, look: impl FnOnce(&[KeptPacket]) -> T) -> T {
-        look(&lock(&self.arrived).kept)
+    pub fn with_kept<T>(&self, look: impl FnOnce(&[Arc<KeptPacket>]) -> T) -> T {
+        // Outside of the lock: who looks may write them to a disk, for which no query waits.
+        let kept = lock(&self.arrived).kept.clone();
+        look(&kept)
     }
 
     /// True if packets came and were not kept.
@@ -236,6 +238,10 @@ const LATER_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     /// What is outstanding of a device of which these have come.
@@ -272,5 +278,23 @@ mod tests {
         assert_eq!(after(&[]), Outstanding::Unknown, "announced");
         assert_eq!(after(&[Some((0, true)), None]), Outstanding::Unknown);
         assert_eq!(after(&[Some((0, true)), Some((0, true))]), Outstanding::Unknown, "twice");
+    }
+
+    #[test]
+    fn whoever_looks_at_what_was_kept_keeps_no_query_waiting() {
+        let packets = Arc::new(DevicePackets::new(Staging::new(1 << 20), true));
+        let parsed = DeviceStateHeader { idstr: "vfio", instance_id: 3, payload_bytes: 2 };
+        let mut packet = packets.begin(&[0; DEVICE_STATE_HEADER_BYTES], &parsed, true).unwrap();
+        packet.take(b"ab");
+        packets.end(packet);
+        packets.with_kept(|kept| {
+            assert!(kept[0].bytes.ends_with(b"ab"));
+            let (tell, answer) = mpsc::channel();
+            let asked = Arc::clone(&packets);
+            // Detached: were the lock held, it would never end.
+            thread::spawn(move || tell.send((asked.totals(), asked.by_device().len())));
+            let answer = answer.recv_timeout(Duration::from_secs(10));
+            assert_eq!(answer, Ok((DeviceTotals { packets: 1, bytes: 2 }, 1)));
+        });
     }
 }

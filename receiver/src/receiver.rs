@@ -243,9 +243,12 @@ impl Receiver {
 
     fn status_observer(&self, migration: &Arc<Migration>) -> Arc<dyn Fn(Status) + Send + Sync> {
         let observer = Arc::clone(&self.observer);
+        let pool = Arc::clone(&self.pool);
         let migration = Arc::downgrade(migration);
         Arc::new(move |status| {
             if let Some(migration) = migration.upgrade() {
+                // Active: the blocks are there, of which some or all were mapped just now.
+                *lock(&migration.memory) = lock(&pool).report();
                 observer(&migration, status);
             }
         })

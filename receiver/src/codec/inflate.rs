@@ -61,8 +61,10 @@ impl Inflate {
         // - self.stream was made so in new, and has not moved.
         // - next_in is a slice of at least avail_in bytes.
         // - next_out is valid for writes of avail_out bytes (Output). It is read back only where
-        //   this call has written; should somebody else write there at the same time, wrong bytes
-        //   are copied, which are data like any other.
+        //   this call has written.
+        // - zlib-rs makes a slice of it, so nobody else may write there during the call. Others
+        //   do only if a source sends a page on two channels in one round: docs/unsafe.md#codec
+        //   says what is known of that.
         let outcome = unsafe { inflate(&raw mut *self.stream, Z_SYNC_FLUSH) };
         let step = Step {
             used: (input_len - self.stream.avail_in) as usize,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use landfall_pagepool::Span;
 
-/// Bytes that a decoder may write during `'a`. Never a slice: others may write
+/// Bytes that a decoder may write during `'a`. Never a slice of ours: others may write
 /// guest RAM at any time.
 pub(super) struct Output<'a> {
     first: *mut u8,

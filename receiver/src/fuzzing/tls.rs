@@ -9,7 +9,7 @@ use super::script::Script;
 use crate::channel::{Channel, ChannelId, RunMethod, Tally, Terms};
 use crate::error::{Family, RunError};
 use crate::stats::ChannelCounters;
-use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
+use crate::tls::feed::{BUFFER_BYTES, Fed, Feed, Step};
 use crate::tls::fuzzing::{OWED_MAX, Sealer};
 use crate::tls::{Opened, RECORD_BYTES_MAX, TlsStream};
 use crate::wire::fuzzing::random_of;
@@ -289,7 +289,9 @@ fn feed(
     let mut feed = Feed::new(Sealer::pair(suite).0, &[], &mut buffer);
     let (mut rest, mut passed, mut packets) = (sealed, 0, 0);
     let error = loop {
-        match feed.run(&mut buffer, &mut channel, &memory.ram, tally, &mut || packets += 1) {
+        match feed.run(&mut buffer, &mut channel, &memory.ram, tally, &mut |step| {
+            packets += u64::from(step == Step::Packet)
+        }) {
             Ok(Fed::Receive { from, .. }) => {
                 assert!(BUFFER_BYTES - from >= RECORD_BYTES_MAX, "no room for a record");
                 if rest.is_empty() {

@@ -16,7 +16,6 @@ use crate::ring::{Completion, Expected, Operation, ReaderRing, RingFeatures, STA
 use crate::run::Run;
 use crate::staging::{Lease, StagingFull};
 use crate::stats::{ChannelPhase, Latencies};
-use crate::tls::feed::Feed;
 
 /// What the thread keeps while its run lasts.
 pub(super) struct Loop<'run> {
@@ -36,7 +35,7 @@ struct Attached {
     discard: Option<Discard>,
     /// For the slot's staging memory, once it has some.
     staging: Option<Lease>,
-    tls: Option<Feed>,
+    tls: Option<tls::Feeding>,
     /// Bytes of the slot's header memory that belong to the next round.
     held: Range<usize>,
     /// When the present wait or receive began.
@@ -125,13 +124,13 @@ impl<'run> Loop<'run> {
                 latencies.sync_wait_ns.saturating_record(waited_ns);
                 let id = attached.channel.id();
                 self.run.channel(id).counters.sync_wait_ns.add(waited_ns);
+                attached.since_ns = now;
                 if attached.tls.is_some() {
                     now = self.feed(slot, now, latencies)?;
                 } else if attached.held.is_empty() {
                     self.go_on(slot, now)?;
                 } else {
                     let held = attached.held.clone();
-                    attached.since_ns = now;
                     now = self.take_headers(slot, held, now, latencies)?;
                 }
             }
@@ -255,6 +254,7 @@ impl<'run> Loop<'run> {
         let mut packet = || {
             let end_ns = now_ns();
             latencies.packet_ns.saturating_record(end_ns - now);
+            reader.counters.pages_ns.add(end_ns - now);
             if decodes {
                 reader.counters.decode_ns.add(end_ns - now);
             }
@@ -307,7 +307,10 @@ impl<'run> Loop<'run> {
                 let began_ns = now_ns();
                 channel.take_payload(self.ring.staging(slot, taken as usize), ram, tally)?;
                 now = now_ns();
-                reader.counters.decode_ns.add(now - began_ns);
+                // Device state is copied only.
+                if channel.decodes() {
+                    reader.counters.decode_ns.add(now - began_ns);
+                }
             }
         }
         if let Want::Pages { .. } | Want::Payload { .. } = channel.want() {

@@ -29,10 +29,11 @@ pub(super) fn channels(snapshot: &Snapshot<'_>) -> Value {
             "device-packets": counters.device_packets.get(),
             "device-packet-bytes": counters.device_bytes.get(),
             "decompress-ns": counters.decode_ns.get(),
+            "decrypt-ns": counters.decrypt_ns.get(),
             "header-wait-ns": counters.header_ns.get(),
             "page-receive-ns": counters.pages_ns.get(),
             "sync-wait-ns": counters.sync_wait_ns.get(),
-            "last-activity-age-ns": snapshot.age_ns(counters.last_activity_ns.get()),
+            "last-activity-age-ns": snapshot.age_ns(channel.active_ns()),
             "tcp": tcp(channel, snapshot.phases.listen),
         })
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock::NS_PER_S;
 use crate::receiver::Migration;
-use crate::run::lock;
+use crate::run::{ChannelStats, lock};
 use crate::status::Status;
 
 use super::snapshot::Snapshot;
@@ -72,7 +72,7 @@ fn live(snapshot: &Snapshot<'_>) -> Option<Value> {
     }
     let rates = snapshot.rates_now();
     let run = &snapshot.migration.run;
-    let channels = run.channels().iter().map(|channel| channel.counters.last_activity_ns.get());
+    let channels = run.channels().iter().map(ChannelStats::active_ns);
     let last_ns = channels.chain([run.main.last_activity_ns.get()]).max().unwrap_or(0);
     Some(json!({
         "now-window-ns": rates.map(|rates| rates.window_ns),

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use landfall_pagepool::RUN_JSON;
 use landfall_pagepool::{Dumped, RamBlock, dump_block};
 use serde_json::Value;
 
@@ -105,8 +106,6 @@ fn remove(path: &Path) -> Result<(), RunError> {
     }
 }
 
-/// The report; where it is, the directory is whole.
-pub const RUN_JSON: &str = "run.json";
 /// The configuration section, type byte included.
 pub const CONFIGURATION: &str = "configuration";
 /// Device state, from the first section's type byte to the EOF byte.

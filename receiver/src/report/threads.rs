@@ -19,17 +19,21 @@ pub(super) struct ReaderTimes {
     pub(super) placing_ns: u64,
     /// Time outside: decompressing.
     pub(super) decompressing_ns: u64,
+    /// Time outside: opening records of TLS.
+    pub(super) decrypting_ns: u64,
     /// CPU time in all.
     pub(super) cpu_ns: u64,
 }
 
 impl ReaderTimes {
-    /// Those of `reader`, whose channels took `decompressing_ns` to decode.
-    pub(super) fn of(reader: &ReaderStats, decompressing_ns: u64) -> Self {
+    /// Those of `reader`, whose channels took `decompressing_ns` to decode and
+    /// `decrypting_ns` to decrypt.
+    pub(super) fn of(reader: &ReaderStats, decompressing_ns: u64, decrypting_ns: u64) -> Self {
         let counters = &reader.counters;
         let outside_ns = counters.placing_ns.get();
         let times = Self::new(counters.enter_ns.get(), outside_ns, reader.thread.cpu_ns());
-        Self { placing_ns: outside_ns.saturating_sub(decompressing_ns), decompressing_ns, ..times }
+        let placing_ns = outside_ns.saturating_sub(decompressing_ns + decrypting_ns);
+        Self { placing_ns, decompressing_ns, decrypting_ns, ..times }
     }
 
     /// A reader runs on the CPU all the time that it is outside of the kernel,
@@ -38,7 +42,7 @@ impl ReaderTimes {
     fn new(enter_ns: u64, placing_ns: u64, cpu_ns: u64) -> Self {
         let receiving_ns = cpu_ns.saturating_sub(placing_ns);
         let waiting_ns = enter_ns.saturating_sub(receiving_ns);
-        Self { waiting_ns, receiving_ns, placing_ns, decompressing_ns: 0, cpu_ns }
+        Self { waiting_ns, receiving_ns, placing_ns, cpu_ns, ..Self::default() }
     }
 }
 
@@ -52,9 +56,10 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
             mine().map(|(_, channel)| of(&channel.counters)).sum()
         };
         let decompressing_ns = sum(|counters| counters.decode_ns.get());
-        let times = ReaderTimes::of(reader, decompressing_ns);
+        let decrypting_ns = sum(|counters| counters.decrypt_ns.get());
+        let times = ReaderTimes::of(reader, decompressing_ns, decrypting_ns);
         let cpu = ended.and_then(|ended| ended.reader_cpu.get(index));
-        let last_ns = sum_max(mine().map(|(_, channel)| channel.counters.last_activity_ns.get()));
+        let last_ns = mine().map(|(_, channel)| channel.active_ns()).max().unwrap_or(0);
         json!({
             "index": index,
             "thread-id": reader.thread.thread_id(),
@@ -68,6 +73,7 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
             "receiving-ns": times.receiving_ns,
             "placing-ns": times.placing_ns,
             "decompressing-ns": times.decompressing_ns,
+            "decrypting-ns": times.decrypting_ns,
             "sync-wait-ns": sum(|counters| counters.sync_wait_ns.get()),
             "cpu-ns": times.cpu_ns,
             "cpu-user-ns": cpu.map(|cpu| cpu.user_ns),
@@ -113,10 +119,6 @@ pub(super) fn process(snapshot: &Snapshot<'_>) -> Value {
 /// What the process used from the listener's opening until the end or now.
 pub(super) fn spent(snapshot: &Snapshot<'_>) -> ProcessUse {
     snapshot.migration.run.meter.spent()
-}
-
-fn sum_max(numbers: impl Iterator<Item = u64>) -> u64 {
-    numbers.max().unwrap_or(0)
 }
 
 /// CPU time per GiB, in seconds; `None` where nothing came.

@@ -50,6 +50,8 @@ pub struct ChannelCounters {
     pub device_bytes: Counter,
     /// Nanoseconds decoding payloads.
     pub decode_ns: Counter,
+    /// Nanoseconds opening records of TLS.
+    pub decrypt_ns: Counter,
     /// Nanoseconds from a packet's header to its last page.
     pub pages_ns: Counter,
     /// Nanoseconds between packets, waiting for a header.

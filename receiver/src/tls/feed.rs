@@ -50,6 +50,17 @@ pub enum Fed {
     Closed,
 }
 
+/// What a feed goes on to, told while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// From here on it opens a record.
+    Opening,
+    /// From here on the channel takes what the record held.
+    Opened,
+    /// The channel has taken the last of a packet with a payload.
+    Packet,
+}
+
 impl Feed {
     /// A feed of `stream`, of which `first` has come behind the Init, in the
     /// clear; it is put into `buffer`, which has [`BUFFER_BYTES`].
@@ -74,8 +85,8 @@ impl Feed {
         self.end > self.start
     }
 
-    /// Gives `channel` what it wants, as long as there is something. `packet` is
-    /// called at the end of every packet.
+    /// Gives `channel` what it wants, as long as there is something. `told` is
+    /// called at every step.
     ///
     /// # Errors
     /// What came is no record, or no packet.
@@ -85,7 +96,7 @@ impl Feed {
         channel: &mut Channel,
         ram: &RamBlocks,
         tally: Tally<'_>,
-        packet: &mut dyn FnMut(),
+        told: &mut dyn FnMut(Step),
     ) -> Result<Fed, RunError> {
         loop {
             let wanted = channel.want();
@@ -93,8 +104,10 @@ impl Feed {
                 return Ok(Fed::Held);
             }
             if self.plain.is_empty() {
+                told(Step::Opening);
                 match self.stream.open(&mut buffer[self.start..self.end]) {
                     Ok(Opened::Record { plain, bytes }) => {
+                        told(Step::Opened);
                         tally.channel.wire_bytes.add((bytes - plain.len()) as u64);
                         self.plain = self.start + plain.start..self.start + plain.end;
                         self.start += bytes;
@@ -114,7 +127,8 @@ impl Feed {
                 continue;
             }
             let there = &buffer[self.plain.clone()];
-            self.plain.start += channel.take(there, ram, tally, packet)?;
+            let mut packet = || told(Step::Packet);
+            self.plain.start += channel.take(there, ram, tally, &mut packet)?;
         }
     }
 

@@ -12,6 +12,7 @@ use landfall_pagepool::{Hugepages, MemoryConfig};
 use serde_json::{Value, json};
 
 use super::{query_migrate, query_receiver, summary};
+use crate::clock::{NS_PER_S, now_ns};
 use crate::error::RunError;
 use crate::listen::Address;
 use crate::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
@@ -100,6 +101,9 @@ fn a_completed_run_is_told_number_for_number() {
         assert_eq!((by(list, "wire-bytes"), by(list, "packets")), (channel_bytes, 9), "{list}");
         assert_eq!((by(list, "normal-pages"), by(list, "zero-pages")), (5, 4), "{list}");
     }
+    // What was copied with its header took time too.
+    assert!(by("channels", "page-receive-ns") > 0);
+    assert_eq!((by("channels", "decompress-ns"), by("channels", "decrypt-ns")), (0, 0));
     let rounds = report["rounds"].as_array().unwrap();
     let of_round =
         |name: &str| rounds.iter().map(|r| r[name].as_u64().unwrap()).collect::<Vec<_>>();
@@ -211,6 +215,37 @@ fn rates_now_come_with_their_window_while_a_run_goes_on() {
     source.finish();
     run.migration.wait();
     assert!(query_receiver(&run.migration).get("live").is_none());
+}
+
+#[test]
+fn memory_that_no_pool_held_is_told_while_the_run_goes_on() {
+    let run = Run::listen();
+    let before = query_receiver(&run.migration);
+    assert_eq!((&before["memory"]["bytes"], before["memory"].get("backend")), (&json!(0), None));
+    let mut source = run.source();
+    run.arrive(&mut source);
+    let memory = &query_receiver(&run.migration)["memory"];
+    assert!(memory["bytes"].as_u64() >= Some(MEM_BYTES + BIOS_BYTES), "{memory:#}");
+    assert_eq!(memory["backend"], "4K");
+    source.vanish();
+    run.migration.wait();
+}
+
+#[test]
+fn bytes_that_complete_nothing_are_activity_too() {
+    let run = Run::listen();
+    let mut source = run.source();
+    run.arrive(&mut source);
+    let channel = &run.migration.run.channels()[0];
+    // As the watchdog says it of a channel that trickles; again, since it may say otherwise itself.
+    run.until(|report| {
+        channel.moved_ns.set(now_ns() + 60 * NS_PER_S);
+        let reader = &report["readers"][channel.reader];
+        let ages = [&report["live"], &report["channels"][0], reader];
+        ages.iter().all(|of| of["last-activity-age-ns"] == 0)
+    });
+    source.vanish();
+    run.migration.wait();
 }
 
 #[test]

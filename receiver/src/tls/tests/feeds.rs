@@ -1,6 +1,7 @@
 //! Whole channels under TLS: packets in records of any size, received in any
 //! pieces.
 
+use std::mem;
 use std::sync::Arc;
 
 use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
@@ -11,7 +12,7 @@ use crate::channel::{Channel, ChannelId, Tally, Terms};
 use crate::error::{Family, RunError};
 use crate::staging::STAGING_MAX_DEFAULT;
 use crate::stats::{BlockCounters, ChannelCounters};
-use crate::tls::feed::{BUFFER_BYTES, Fed, Feed};
+use crate::tls::feed::{BUFFER_BYTES, Fed, Feed, Step};
 use crate::tls::record::{ContentType, PLAIN_BYTES_MAX, Protection};
 use crate::wire::PageBytes;
 
@@ -64,9 +65,14 @@ impl Bed {
     fn run(&mut self) -> Result<Took, RunError> {
         let tally = Tally { channel: &self.counters, blocks: &self.blocks };
         let packets = &mut self.packets;
+        let mut opening = false;
         let fed =
-            self.feed.run(&mut self.buffer, &mut self.channel, &self.ram, tally, &mut || {
-                *packets += 1
+            self.feed.run(&mut self.buffer, &mut self.channel, &self.ram, tally, &mut |step| {
+                match step {
+                    Step::Opening => opening = true,
+                    Step::Opened => assert!(mem::take(&mut opening), "opened, and not begun"),
+                    Step::Packet => *packets += u64::from(!opening),
+                }
             })?;
         Ok(match fed {
             Fed::Receive { from, .. } => {
