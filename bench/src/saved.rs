@@ -10,7 +10,7 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 use crate::{
     config::{ConfigError, SourceConfig},
     encode::{
-        device,
+        Append, device,
         mapped_ram::{Bitmap, HEADER_BYTES, block_header},
         ram,
         stream::{self, Command, SectionHead},
@@ -36,8 +36,8 @@ pub struct Saved {
     pub zero: u64,
 }
 
-/// Where a RAM block stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a RAM block stands: all but its header at 0 if x-ignore-shared leaves it out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockPlace {
     /// Its header in the list.
     pub header_offset: u64,
@@ -79,7 +79,6 @@ fn check(config: &SourceConfig) -> Result<(), ConfigError> {
         ("xbzrle", config.xbzrle),
         ("compress", config.compress),
         ("block", config.disk),
-        ("x-ignore-shared", config.x_ignore_shared),
     ] {
         if on {
             return Err(ConfigError::Together { what: "mapped-ram", with });
@@ -106,7 +105,9 @@ impl Writer<'_> {
         if config.target_page_bits {
             stream::configuration_page_bits(&mut out, config.page_bytes);
         }
-        stream::configuration_capabilities(&mut out, &["mapped-ram"]);
+        let both = ["x-ignore-shared", "mapped-ram"];
+        let capabilities = if config.x_ignore_shared { &both[..] } else { &both[1..] };
+        stream::configuration_capabilities(&mut out, capabilities);
         if config.validate_uuid {
             stream::configuration_uuid(&mut out, &config.uuid);
         }
@@ -117,9 +118,20 @@ impl Writer<'_> {
         let head = SectionHead { id: ram_id, idstr: "ram", instance: 0, version: 4 };
         stream::section_start(&mut out, head);
         ram::total(&mut out, config.ram_bytes());
+        let mut address = 0;
         for block in &config.blocks {
             ram::block_entry(&mut out, &block.name, block.bytes);
+            if config.x_ignore_shared {
+                out.be64(address);
+                address += block.bytes;
+            }
             let header_offset = self.at + out.len() as u64;
+            if config.x_ignore_shared && block.shared {
+                // As from 11.0 on: no place, and the next entry follows at once.
+                block_header(&mut out, config.page_bytes, 0, 0);
+                self.saved.blocks.push(BlockPlace { header_offset, ..BlockPlace::default() });
+                continue;
+            }
             let bitmap_offset = header_offset + HEADER_BYTES;
             let pages = block.bytes / u64::from(config.page_bytes);
             let bitmap_bytes = pages.div_ceil(64) * 8;
@@ -131,6 +143,9 @@ impl Writer<'_> {
             let place = BlockPlace { header_offset, bitmap_offset, bitmap_bytes, pages_offset };
             self.saved.blocks.push(place);
         }
+        // Entries behind the last block that has a place.
+        self.file.write_all_at(&out, self.at)?;
+        self.at += out.len() as u64;
         Ok(())
     }
 
@@ -177,7 +192,7 @@ impl Writer<'_> {
         let mut run = Run { bytes: Vec::with_capacity(RUN_BYTES_MAX), offset: 0 };
         let mut bitmaps = Vec::new();
         for (block, place) in (0..).zip(&self.saved.blocks) {
-            let mut bitmap = Bitmap::new(guest.pages(block));
+            let mut bitmap = Bitmap::new(guest.pages_sent(block));
             let mut normal = 0;
             for round in 0..self.plan.config().rounds {
                 let mut next = 0;
@@ -194,7 +209,7 @@ impl Writer<'_> {
             run.write(self.file)?;
             normal += bitmap.bytes().iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
             self.saved.normal += normal;
-            self.saved.zero += guest.pages(block) - normal;
+            self.saved.zero += guest.pages_sent(block) - normal;
             bitmaps.push(bitmap);
         }
         Ok(bitmaps)

@@ -118,6 +118,26 @@ fn every_page_arrives_with_every_page_size_depth_and_number_of_readers() {
 }
 
 #[test]
+fn blocks_that_x_ignore_shared_leaves_out_have_no_place_and_all_others_load() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("saved");
+    for shared in [&[0][..], &[1, 2], &[0, 2]] {
+        let mut config = plan(4096, 11).config().clone();
+        config.x_ignore_shared = true;
+        shared.iter().for_each(|&block: &usize| config.blocks[block].shared = true);
+        let plan = Plan::new(config).expect("possible");
+        let saved = saved(&plan, &path, 512);
+        let migration = completes(&receiver(|_| {}, quiet()), &plan, &path, 512);
+        let main = &migration.run.main;
+        assert_eq!((main.normal.get(), main.zero.get()), (saved.normal, saved.zero));
+        let ram = &migration.ended().expect("it ended").received.ram;
+        for &block in shared {
+            assert!(!ram.as_ref().expect("RAM")[block].is_received(0), "block {block}");
+        }
+    }
+}
+
+#[test]
 fn what_was_received_before_does_not_show_under_clear_bits() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("saved");

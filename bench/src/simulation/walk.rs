@@ -31,7 +31,7 @@ pub(super) struct Walk<'a> {
     /// Bytes of the stream that have been used.
     used: usize,
     pub(super) stream: MainStream,
-    rounds: Rounds,
+    pub(super) rounds: Rounds,
     pub(super) page: PageBytes,
     pages: MainPages,
     inflate: PageInflate,

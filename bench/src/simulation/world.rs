@@ -4,7 +4,6 @@ use landfall_pagepool::{BlockName, BlockRequest};
 use landfall_receiver::{
     error::{Family, RunError},
     main_stream::End,
-    migration::rounds::check_end,
     stats::ChannelPhase,
     wire::{BlockInfo, Reply},
 };
@@ -165,7 +164,8 @@ impl<'a> World<'a, '_> {
     /// The main stream has ended: is the rest whole?
     fn finish(&mut self, end: End) -> Result<(Ending, Option<RunError>), String> {
         if !self.shared.is(Broken::MainGoesOn)
-            && let Err(error) = check_end(self.shared.sync())
+            && let Err(error) =
+                self.walk.rounds.check_end(self.shared.sync(), self.shared.main.normal.get())
         {
             return Ok((Ending::Failed, Some(error)));
         }

@@ -26,7 +26,7 @@ pub fn description(bytes: &[u8]) {
         assert_eq!(Some(&description), read(&json).as_ref());
     }
     for footers in [Footers::On, Footers::Off, Footers::Unknown] {
-        let around = Surroundings { footers, early: &[], is_used: &|_| false };
+        let around = Surroundings { footers, early: &[], is_taken: &|_| false };
         let sections = description.walk(state, &around).ok();
         assert_eq!(sections, walk(&description, state, footers), "footers {footers:?}");
     }

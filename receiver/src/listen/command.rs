@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -12,7 +13,7 @@ use nix::fcntl::OFlag;
 use super::error::ListenError;
 use super::fdsets::FdSets;
 
-/// A command whose output is the stream; ended and reaped when dropped.
+/// A command at the other end of the stream; ended and reaped when dropped.
 #[derive(Debug)]
 pub(super) struct Running(Child);
 
@@ -24,7 +25,9 @@ impl Drop for Running {
     }
 }
 
-/// Starts `args` and returns its standard output.
+/// Starts `args` and returns what its standard output is read from and its standard input
+/// written to: the return path goes there (`migration/exec.c`, `exec_start_incoming_migration`).
+/// A socket, as of every other source with a return path.
 ///
 /// # Errors
 /// The program cannot be started.
@@ -32,13 +35,15 @@ pub(super) fn start(args: &[String]) -> Result<(OwnedFd, Running), ListenError> 
     let [program, rest @ ..] = args else {
         return Err(ListenError::Address("exec needs a program".into()));
     };
-    let started =
-        Command::new(program).args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = started.map_err(|why| {
+    let started = UnixStream::pair().and_then(|(ours, theirs)| {
+        let input = Stdio::from(OwnedFd::from(theirs.try_clone()?));
+        let output = Stdio::from(OwnedFd::from(theirs));
+        let child = Command::new(program).args(rest).stdin(input).stdout(output).spawn()?;
+        Ok((OwnedFd::from(ours), Running(child)))
+    });
+    started.map_err(|why| {
         ListenError::environment(format!("Could not run '{program}'"), errno_of(&why))
-    })?;
-    let output = child.stdout.take().expect("standard output is piped");
-    Ok((OwnedFd::from(output), Running(child)))
+    })
 }
 
 /// Opens a file to be read from `offset`, or takes it from the set that `path` names;

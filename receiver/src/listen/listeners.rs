@@ -101,9 +101,11 @@ impl Listeners {
                 Passed::Stream(descriptor) => self.give(descriptor, address),
             },
             Address::Exec { args } => {
-                let (output, running) = command::start(args)?;
+                let (descriptor, running) = command::start(args)?;
                 self.commands.push(running);
-                self.give(output, address);
+                // A socket without a name: the command is whom it leads to.
+                let peer = Peer::Given(address.to_string());
+                self.streams.push_back(Accepted { descriptor, peer });
             }
             Address::File { path, offset } => {
                 let file = command::open_file(path, *offset, fdsets)?;

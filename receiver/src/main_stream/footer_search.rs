@@ -67,13 +67,17 @@ fn follows(bytes: &[u8], sections: &Sections) -> Result<Option<Next>, WireError>
     match section_type {
         SectionType::START | SectionType::FULL => {
             let header = match SectionHeader::parse(&mut reader) {
-                Ok(header) if !sections.is_used(header.section_id) => header,
+                Ok(header) => header,
                 Err(error) if error.is_short() => return Err(error),
-                _ => return Ok(None),
+                Err(_) => return Ok(None),
             };
             let early =
                 section_type == SectionType::START || Iterable::of_early(header.idstr).is_some();
-            Ok(Some(if early { Next::Record } else { Next::DeviceState }))
+            Ok(if early {
+                (!sections.is_used(header.section_id)).then_some(Next::Record)
+            } else {
+                (!sections.is_taken(&header)).then_some(Next::DeviceState)
+            })
         }
         SectionType::PART | SectionType::END => {
             let section_id = reader.be32("section_id")?;
@@ -138,6 +142,28 @@ mod tests {
                 };
                 assert!(expected.is_none() || passed <= 4, "passed into the footer");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_was_an_iterable_may_follow_and_another_of_its_id_may_not() {
+        let mut sections = sections();
+        let header =
+            SectionHeader { section_id: 5, idstr: "00:05.0/vfio", instance_id: 0, version_id: 1 };
+        let content = Content::Walked(Iterable::Vfio);
+        sections.start(SectionType::START, &header, content).unwrap();
+        for (behind, expected) in [
+            (b"\x04\0\0\0\x05\x0c00:05.0/vfio\0\0\0\0\0\0\0\x01", Some(Next::DeviceState)),
+            (b"\x04\0\0\0\x05\x0c00:05.0/vfio\0\0\0\x01\0\0\0\x01", None),
+            (b"\x04\0\0\0\x05\x0c00:06.0/vfio\0\0\0\0\0\0\0\x01", None),
+            (b"\x01\0\0\0\x05\x0c00:05.0/vfio\0\0\0\0\0\0\0\x01", None),
+        ] {
+            let bytes = [b"\x7e\0\0\0\x09".as_slice(), behind].concat();
+            let found = match search(&bytes, 9, &sections) {
+                Found::Footer { at: 0, next } => Some(next),
+                _ => None,
+            };
+            assert_eq!(found, expected, "{behind:x?}");
         }
     }
 

@@ -143,7 +143,7 @@ impl MainStream {
         let around = Surroundings {
             footers: self.footers,
             early: &self.early,
-            is_used: &|section_id| self.sections.is_used(section_id),
+            is_taken: &|header| self.sections.is_taken(header),
         };
         let pushed = self.tail.push(part, &around);
         if part.len() < input.len() && pushed.taken == part.len() && pushed.end.is_none() {

@@ -153,13 +153,15 @@ impl Ram {
         }
         if let Some((file, input_at)) = shape.mapped_ram {
             let header_at = reader.at();
-            let mapped = MappedRamHeader::parse(reader, shape.page, block.used_bytes, input_at)?;
-            if mapped.pages_end > file.bytes {
-                let (end, bytes) = (mapped.pages_end, file.bytes);
-                let fault = StreamFault::PastEndOfFile { block: block.name, end, bytes };
+            let Shape { page, x_ignore_shared, .. } = shape;
+            block.mapped =
+                MappedRamHeader::parse(reader, page, block.used_bytes, input_at, x_ignore_shared)?;
+            let end = block.mapped.map_or(0, |mapped| mapped.pages_end);
+            if end > file.bytes {
+                let fault =
+                    StreamFault::PastEndOfFile { block: block.name, end, bytes: file.bytes };
                 return Err(Refused::Fault(header_at, fault));
             }
-            block.mapped = Some(mapped);
         }
         // From here on the entry is taken: nothing above has changed anything.
         let index = list.blocks.len();

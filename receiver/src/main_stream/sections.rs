@@ -16,6 +16,8 @@ pub(super) struct Sections {
 pub(super) struct Section {
     pub(super) idstr: Box<str>,
     pub(super) content: Content,
+    instance_id: u32,
+    began: SectionType,
     open: bool,
 }
 
@@ -36,7 +38,7 @@ impl Sections {
         header: &SectionHeader<'_>,
         content: Content,
     ) -> Result<(), StreamFault> {
-        let SectionHeader { section_id, idstr, .. } = *header;
+        let SectionHeader { section_id, idstr, instance_id, .. } = *header;
         if self.is_used(section_id) {
             return Err(StreamFault::SectionTwice { section_id });
         }
@@ -48,7 +50,9 @@ impl Sections {
             });
         }
         let open = section_type == SectionType::START;
-        self.by_id.insert(section_id, Section { idstr: idstr.into(), content, open });
+        let idstr = idstr.into();
+        let section = Section { idstr, content, instance_id, began: section_type, open };
+        self.by_id.insert(section_id, section);
         Ok(())
     }
 
@@ -70,6 +74,19 @@ impl Sections {
     /// True if a section has, or had, this id.
     pub(super) fn is_used(&self, section_id: u32) -> bool {
         self.by_id.contains_key(&section_id)
+    }
+
+    /// True if a device's state cannot have this header: its id is another section's.
+    ///
+    /// A device may be an iterable as well. It is registered once, so that its START, PART, END
+    /// and later its FULL have one id: VFIO's (`hw/vfio/migration.c`, `savevm_vfio_handlers`).
+    pub(super) fn is_taken(&self, header: &SectionHeader<'_>) -> bool {
+        self.by_id.get(&header.section_id).is_some_and(|section| {
+            section.began != SectionType::START
+                || section.content == Content::Ram
+                || *section.idstr != *header.idstr
+                || section.instance_id != header.instance_id
+        })
     }
 
     /// True if a PART or END with this id may come.

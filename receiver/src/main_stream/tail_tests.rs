@@ -1,7 +1,7 @@
 use super::*;
 
 const AROUND: Surroundings<'_> =
-    Surroundings { footers: Footers::On, early: &[], is_used: &|_| false };
+    Surroundings { footers: Footers::On, early: &[], is_taken: &|_| false };
 
 fn with_description(state: &[u8], text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_be_bytes();

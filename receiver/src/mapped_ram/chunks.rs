@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::wire::{BlockInfo, PageBytes};
+use crate::wire::{BlockInfo, MappedRamHeader, PageBytes};
 
 /// All chunks of all blocks.
 #[derive(Debug)]
@@ -39,15 +39,18 @@ pub(super) struct Chunk {
 }
 
 impl Chunks {
-    /// Of the blocks that have places in the file.
+    /// Of the blocks that have places in the file; those without have no chunk.
     pub(super) fn new(blocks: &[BlockInfo], page: PageBytes) -> Self {
         let pages_each = CHUNK_BYTES / page.as_u64();
         let mut chunks_end = 0;
         let places = blocks.iter().map(|block| {
-            let mapped = block.mapped.expect("every block of a mapped-ram file has its place");
-            let count = block.used_bytes / page.as_u64();
+            let (count, bitmap_offset, pages_offset) = match block.mapped {
+                Some(MappedRamHeader { bitmap_offset, pages_offset, .. }) => {
+                    (block.used_bytes / page.as_u64(), bitmap_offset, pages_offset)
+                }
+                None => (0, 0, 0),
+            };
             chunks_end += count.div_ceil(pages_each);
-            let (bitmap_offset, pages_offset) = (mapped.bitmap_offset, mapped.pages_offset);
             Pages { count, bitmap_offset, pages_offset, chunks_end }
         });
         Self { blocks: places.collect(), pages_each, next: AtomicU64::new(0) }
@@ -86,7 +89,6 @@ const _: () = assert!(CHUNK_BYTES.is_multiple_of(64 * PageBytes::MAX as u64));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::MappedRamHeader;
 
     fn block(used_bytes: u64, bitmap_offset: u64, pages_offset: u64) -> BlockInfo {
         let pages_end = pages_offset + used_bytes;
@@ -126,5 +128,21 @@ mod tests {
             assert_eq!(next, (sizes.len() - 1, 131_072 / page.as_u64()));
             assert_eq!(chunks.claim(page), None, "for good");
         }
+    }
+
+    #[test]
+    fn blocks_without_a_place_have_no_chunk_and_the_others_keep_their_index() {
+        let page = PageBytes::DEFAULT;
+        let ignored = || BlockInfo { mapped: None, ..block(CHUNK_BYTES, 0, 0) };
+        let sizes = [None, Some(CHUNK_BYTES + 4096), None, None, Some(4096), None];
+        let blocks: Vec<_> = sizes
+            .map(|size| size.map_or_else(ignored, |size| block(size, 8, 4096)))
+            .into_iter()
+            .collect();
+        let chunks = Chunks::new(&blocks, page);
+        let claimed: Vec<_> = std::iter::from_fn(|| chunks.claim(page))
+            .map(|chunk| (chunk.block, chunk.pages))
+            .collect();
+        assert_eq!(claimed, [(1, 0..8192), (1, 8192..8193), (4, 0..1)]);
     }
 }

@@ -82,7 +82,7 @@ pub struct Loaded {
 }
 
 impl Load {
-    /// All pages of `blocks`, each of which has its place in `file`, for
+    /// All pages of those `blocks` that have their places in `file`, for
     /// `readers` readers. Without `keep` what was read is dropped.
     pub fn new(
         file: SavedFile,

@@ -1,7 +1,7 @@
 //! What a source's command asks of the destination.
 
 use crate::error::{Family, RunError};
-use crate::wire::Command;
+use crate::wire::{Command, SectionType};
 
 /// What to do upon a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,14 @@ pub fn unsupported(what: &str, turn_off: &str) -> RunError {
         Family::Unsupported,
         format!("{what} cannot be received: turn off {turn_off} on the source"),
     )
+}
+
+/// Says in the log that an iterable beside ram has begun: it is walked, and its content is not
+/// kept. Who loads the guest somewhere else would need it.
+pub fn note_passed_over(section_type: SectionType, idstr: &str) {
+    if section_type == SectionType::START && idstr != "ram" {
+        tracing::warn!("section {idstr}: its content is passed over, and not kept");
+    }
 }
 
 /// True if a source of this machine type takes exactly one SWITCHOVER_ACK for

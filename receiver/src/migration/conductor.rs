@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use landfall_pagepool::Pool;
 
-use super::answers::{Answer, acks_once, answer_to};
+use super::answers::{Answer, acks_once, answer_to, note_passed_over};
 use super::input::Input;
 use super::main_pages::{MainPages, Placing};
 use super::outcome::{Ended, Received};
@@ -237,8 +237,10 @@ impl<'run> Walk<'run> {
                     let taken = PageContent::Zero;
                     take_page(&self.stream, self.run, &mut self.pages, block, offset, taken)?;
                 }
+                Event::SectionStart { section_type, idstr, .. } => {
+                    note_passed_over(section_type, idstr);
+                }
                 Event::Header { .. }
-                | Event::SectionStart { .. }
                 | Event::MultifdFlush
                 | Event::SectionEnd { .. }
                 | Event::Skipped => {}

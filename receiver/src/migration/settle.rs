@@ -129,7 +129,11 @@ pub(super) fn configured(
 
 /// Waits until the ids that have come are whole and nobody knocks any more.
 ///
-/// `multifd` tells that there must be channels (main had a FLUSH).
+/// `multifd` tells that there should be channels (main had a FLUSH). A source that has some
+/// writes its FLUSH when all of them have sent Init and SYNC, so these are on their way; one of
+/// 8.1.0 to 8.1.2 without multifd writes it too (`migration/ram.c`, `ram_save_setup`; mended in
+/// 8.1.3). So where nobody has come after a while it counts no more, and at the end
+/// [`super::rounds::Rounds::check_end`] looks once again.
 ///
 /// # Errors
 /// Misbehaved: an id is missing for `stall_ns`, or main has gone.
@@ -143,7 +147,8 @@ pub(super) fn derived(
     let mut hung_up_ns = None;
     loop {
         if is_quiet(run, since_ns) {
-            let decided = run.arrivals().derive(multifd)?;
+            let awaited = multifd && now_ns() - since_ns < CROWD_NS;
+            let decided = run.arrivals().derive(awaited)?;
             if let Some(ours) = ours(run, decided) {
                 return Ok(ours);
             }
@@ -152,7 +157,9 @@ pub(super) fn derived(
             let arrivals = run.arrivals();
             (arrivals.contiguous(), arrivals.waiting().count())
         };
-        if (multifd || here > 0) && main.has_given_up(&mut hung_up_ns) {
+        // Without a return path main may be whole although it is closed, if nobody belongs to it.
+        let must_stay = here > 0 || (multifd && main.return_path_open);
+        if must_stay && main.has_given_up(&mut hung_up_ns) {
             let text = format!(
                 "main stream: closed by the source before multifd channel {contiguous} came, \
                  {here} channels connected"

@@ -25,6 +25,11 @@ impl MappedRamHeader {
     /// Takes the header of a block of `used_bytes` off `reader`, whose first
     /// byte stands at `file_offset` of the file.
     ///
+    /// `None`: the block has no place in the file, and the next entry follows at
+    /// once. So it is with a block that x-ignore-shared leaves out, from 11.0 on
+    /// (`migration/ram.c`, `mapped_ram_setup_ramblock`): both offsets are 0, which
+    /// no place can be. Without that capability (`may_lack_place`) it is an error.
+    ///
     /// What comes out lies in this order and apart: header, bitmap, pages. As
     /// the next header is behind the pages, so do all blocks of a file. Whether
     /// the file is long enough is for the caller to see.
@@ -33,7 +38,8 @@ impl MappedRamHeader {
         page: PageBytes,
         used_bytes: u64,
         file_offset: u64,
-    ) -> Result<Self, WireError> {
+        may_lack_place: bool,
+    ) -> Result<Option<Self>, WireError> {
         reader.be32_is("mapped-ram version", 1)?;
         let at = reader.at();
         let found = reader.be64("mapped-ram page_size")?;
@@ -45,6 +51,9 @@ impl MappedRamHeader {
         let bitmap_offset = reader.be64("bitmap_offset")?;
         let pages_at = reader.at();
         let pages_offset = reader.be64("pages_offset")?;
+        if may_lack_place && (bitmap_offset, pages_offset) == (0, 0) {
+            return Ok(None);
+        }
         let header_end = u64::try_from(reader.at())
             .ok()
             .and_then(|taken| file_offset.checked_add(taken))
@@ -67,7 +76,7 @@ impl MappedRamHeader {
         match pages_offset.checked_add(used_bytes) {
             // off_t has a sign.
             Some(pages_end) if i64::try_from(pages_end).is_ok() => {
-                Ok(Self { bitmap_offset, pages_offset, pages_end })
+                Ok(Some(Self { bitmap_offset, pages_offset, pages_end }))
             }
             _ => Err(reader.fault_at("pages_offset", pages_at, past_the_end(pages_offset))),
         }
@@ -116,7 +125,8 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<MappedRamHeader, WireError> {
-        MappedRamHeader::parse(&mut Reader::new(bytes), PAGE, USED, AT)
+        let header = MappedRamHeader::parse(&mut Reader::new(bytes), PAGE, USED, AT, false)?;
+        Ok(header.expect("a place"))
     }
 
     fn refused(bytes: &[u8]) -> &'static str {
@@ -159,6 +169,23 @@ mod tests {
         assert_eq!(refused(&header(1, 4096, 0x88, last + 4096)), "pages_offset");
         assert_eq!(refused(&header(1, 4096, 0x88, !0xfff)), "pages_offset");
         assert_eq!(refused(&header(1, 4096, u64::MAX, 0x10_0000)), "bitmap_offset");
+    }
+
+    #[test]
+    fn only_a_block_that_x_ignore_shared_leaves_out_has_no_place() {
+        let parse = |bitmap, pages, may_lack_place| {
+            let bytes = header(1, 4096, bitmap, pages);
+            let mut reader = Reader::new(&bytes);
+            let parsed = MappedRamHeader::parse(&mut reader, PAGE, USED, AT, may_lack_place);
+            parsed.map(|header| (header.is_some(), reader.at()))
+        };
+        assert_eq!(parse(0, 0, true), Ok((false, MAPPED_RAM_HEADER_BYTES)));
+        assert_eq!(parse(0x88, 0x10_0000, true), Ok((true, MAPPED_RAM_HEADER_BYTES)));
+        for (bitmap, pages, may_lack_place) in
+            [(0, 0, false), (0, 0x10_0000, true), (0x88, 0, true)]
+        {
+            assert!(parse(bitmap, pages, may_lack_place).is_err(), "{bitmap} {pages}");
+        }
     }
 
     #[test]

@@ -106,7 +106,8 @@ pub struct BlockInfo {
     pub page_bytes: Option<u64>,
     /// The block's address in the guest, with x-ignore-shared.
     pub guest_phys_addr: Option<u64>,
-    /// Where its pages stand in the file, with mapped-ram.
+    /// Where its pages stand in the file, with mapped-ram; a block that
+    /// x-ignore-shared leaves out may have no place.
     pub mapped: Option<MappedRamHeader>,
 }
 

@@ -126,6 +126,18 @@ impl<'a> Reader<'a> {
         Ok(name)
     }
 
+    /// Passes over a name with its length byte: 1 to 255 bytes, whatever they are.
+    pub fn skip_cstr(&mut self, field: &'static str) -> Result<(), WireError> {
+        let mut ahead = self.clone();
+        let length = ahead.byte(field)?;
+        if length == 0 {
+            return Err(self.fault(field, WireFault::Empty));
+        }
+        ahead.bytes(field, usize::from(length))?;
+        *self = ahead;
+        Ok(())
+    }
+
     /// A name of `count` bytes of printable ASCII, at least one.
     pub fn name(&mut self, field: &'static str, count: usize) -> Result<&'a str, WireError> {
         let mut ahead = self.clone();

@@ -3,13 +3,36 @@
 
 use landfall_receiver::error::Family::{Malformed, Misbehaved};
 
-use super::host::CHANNELS;
+use super::host::{CHANNELS, Host};
 use super::rules::{Rule, hold, refused, taken};
 use super::source::*;
 
 #[test]
 fn every_rule_of_a_channel_holds_at_its_limit_and_past_it() {
     hold(CHANNELS, &[starts(), counts(), payloads(), names(), offsets(), sync_points(), inits()]);
+}
+
+#[test]
+fn flushes_of_a_source_without_multifd_are_waited_out_if_it_sends_its_pages_on_main() {
+    // As 8.1.0 to 8.1.2 do it.
+    let host = Host::new(60_000);
+    let page = page_item(PAGE, 0, &[0x5a; 4096]);
+    let zero = page_item(ZERO, 0, &[0]);
+    for (items, is_whole) in [(page, true), (zero, false)] {
+        let attacked = host.start(None);
+        let part = [items, item(FLUSH)].concat();
+        let mut source = Source::connect(attacked.port, 0);
+        source.send(&Script::plain(start(BLOCK_BYTES), &part).steps).unwrap();
+        let replies = source.replies();
+        let error = &attacked.migration.wait().error;
+        if is_whole {
+            assert_eq!((error, replies), (&None, [PONG, SHUT_0].concat()));
+        } else {
+            let error = error.as_ref().expect("pages are missing");
+            assert_eq!((error.family, &replies[..]), (Misbehaved, &PONG[..]), "{error}");
+            assert!(error.text.contains("no multifd channel has come"), "{error}");
+        }
+    }
 }
 
 /// The legal script with another packet of data on channel 1.

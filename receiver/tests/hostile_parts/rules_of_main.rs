@@ -2,6 +2,7 @@
 
 use landfall_receiver::error::Family::{Environment, Malformed, Misbehaved, Unsupported};
 
+use super::host::Host;
 use super::rules::{RAM_BYTES_MAX, Rule, one_block, part, refused, taken};
 use super::source::*;
 
@@ -376,4 +377,17 @@ pub(super) fn descriptions() -> Rule {
             ("100,000 of them", subsections(100_000), not_understood()),
         ],
     }
+}
+
+#[test]
+fn a_description_that_fits_nothing_ends_a_run_long_before_a_stall() {
+    let mut host = Host::new(60_000);
+    let text = br#"{"page_size": 4096, "devices": [{"name": "timer", "instance_id": 1}]}"#;
+    let mut script = part(&[]);
+    script.steps.last_mut().expect("the device state").1 = described(text);
+    let attacked = host.start(Some(0));
+    let mut source = Source::connect(attacked.port, 0);
+    source.send(&script.steps).unwrap();
+    let error = host.failed("a description that does not fit", attacked, Some(source));
+    assert!(error.text.contains("another device's section is here"), "{error}");
 }

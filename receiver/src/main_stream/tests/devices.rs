@@ -214,6 +214,54 @@ fn iterables_are_walked_and_unknown_ones_searched() {
     assert_eq!(starts.count(), 4);
 }
 
+const VFIO: &str = "0000:00:05.0/vfio";
+
+/// A stream up to ram's END with a VFIO device beside it, as `hw/vfio/migration.c` writes it.
+fn with_vfio(footers: bool) -> Source {
+    let tag = |last: u8| [0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, last];
+    let mut source = Source::new(footers);
+    source.header().configuration("pc-q35-9.2").ram_start(1, &[("mem", 0x4000)]).eos().footer(1);
+    source.start(1, 7, VFIO, 0, 1).raw(&tag(3)).raw(&tag(1)).footer(7);
+    source.go_on(2, 1).page("mem", 0, 1).eos().footer(1);
+    source.go_on(2, 7).raw(&tag(4)).be64(300).raw(&[0x7e; 300]).raw(&tag(5)).footer(7);
+    source.command(11, &[]).go_on(3, 1).eos().footer(1);
+    source.go_on(3, 7).raw(&tag(4)).be64(5).raw(&[9; 5]).raw(&tag(1)).footer(7);
+    source
+}
+
+#[test]
+fn a_device_that_was_an_iterable_has_its_state_under_the_same_id() {
+    for footers in [true, false] {
+        let mut source = with_vfio(footers);
+        source.device(4, "timer", 0, &[1; 24]).device(7, VFIO, 0, &[6; 272]).end();
+        let outcome = both_ways(&source.bytes);
+        assert_eq!(outcome.end, Ok(End::Complete), "{:#?}", outcome.log);
+        assert_eq!(names(&outcome), ["timer", VFIO]);
+    }
+}
+
+#[test]
+fn the_id_of_another_section_is_refused_in_the_device_state() {
+    let devices: [&[(u32, &str, u32)]; 5] = [
+        // Another instance, another name, ram, an early device, and the same one twice.
+        &[(7, VFIO, 1)],
+        &[(7, "0000:00:06.0/vfio", 0)],
+        &[(1, "ram", 0)],
+        &[(9, EARLY, 0)],
+        &[(7, VFIO, 0), (7, VFIO, 0)],
+    ];
+    for devices in devices {
+        let mut source = Source::new(true);
+        source.header().configuration("pc").device(9, EARLY, 0, &early_body());
+        source.bytes.extend(&with_vfio(true).bytes[8 + 5 + "pc-q35-9.2".len()..]);
+        for &(id, idstr, instance) in devices {
+            source.device(id, idstr, instance, &[6; 30]);
+        }
+        let error = both_ways(&source.end().bytes).end.unwrap_err();
+        assert!(error.to_string().contains("the section's id is in use already"), "{error}");
+    }
+}
+
 #[test]
 fn an_unknown_iterable_without_footers_is_refused_by_name() {
     let mut source = Source::new(false);

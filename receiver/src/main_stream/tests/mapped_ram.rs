@@ -58,6 +58,42 @@ fn the_stream_goes_on_behind_each_blocks_pages() {
     }
 }
 
+/// As [`file`], with x-ignore-shared too: blocks that `places` says false of have none.
+fn file_with_ignored_blocks(places: [bool; 2]) -> Vec<u8> {
+    let mut source = Source::new(true);
+    source.header().configuration("pc-q35-11.0").raw(&[5]).cstr("configuration/capabilities");
+    source.be32(1).be32(2).cstr("x-ignore-shared").cstr("mapped-ram");
+    source.start(1, 1, "ram", 0, 4).be64(0x1_2000 | 0x04);
+    for ((name, used_bytes), has_place) in BLOCKS.into_iter().zip(places) {
+        source.cstr(name).be64(used_bytes).be64(0xc000_0000).be32(1).be64(4096);
+        if has_place {
+            let bitmap = source.bytes.len() as u64 + 16;
+            let pages = (bitmap + 8).next_multiple_of(4096);
+            source.be64(bitmap).be64(pages);
+            source.bytes.resize((pages + used_bytes) as usize, 0xee);
+        } else {
+            source.be64(0).be64(0);
+        }
+    }
+    source.eos().footer(1);
+    source.go_on(3, 1).eos().footer(1).device(0, "timer", 0, &[1; 24]).end();
+    source.bytes
+}
+
+#[test]
+fn blocks_that_x_ignore_shared_leaves_out_have_no_place_and_the_stream_goes_on_behind_them() {
+    for places in [[true, false], [false, true], [false, false]] {
+        let bytes = file_with_ignored_blocks(places);
+        let outcome = feed(&bytes, 0);
+        assert_eq!(outcome.end, Ok(End::Complete), "{:#?}", outcome.log);
+        let blocks = outcome.blocks.unwrap();
+        assert_eq!(blocks.iter().map(|block| block.mapped.is_some()).collect::<Vec<_>>(), places);
+        let seeks = outcome.log.iter().filter(|line| line.starts_with("Seek")).count();
+        assert_eq!(seeks, places.iter().filter(|&&has_place| has_place).count());
+        fuzzing::file(&bytes, 0);
+    }
+}
+
 #[test]
 fn places_over_each_other_or_before_their_header_are_refused() {
     let text = refused(|index, places| places[0] -= u64::from(index == 1));

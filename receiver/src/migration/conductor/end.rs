@@ -1,6 +1,5 @@
 //! The end of a run: what is still on its way, and the answer to the source.
 
-use super::super::rounds::check_end;
 use super::super::settle;
 use super::{GRACE_POLL_MS, Sink, Walk};
 use crate::clock::{NS_PER_S, now_ns, seconds};
@@ -62,7 +61,7 @@ impl Walk<'_> {
         self.received.device_state = self.stream.take_device_state();
         self.device_packets()?;
         self.run.phases().device_state_done = Some(now_ns());
-        check_end(self.run.sync())?;
+        self.rounds.check_end(self.run.sync(), self.run.main.normal.get())?;
         if let Some(file) = &self.file {
             file.check_unchanged()?;
         }

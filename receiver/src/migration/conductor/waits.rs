@@ -6,7 +6,7 @@ use super::super::input::Filled;
 use super::super::rounds::check_close;
 use super::super::settle;
 use super::{GRACE_NS, GRACE_POLL_MS, TICK_MS, Walk};
-use crate::clock::{now_ns, seconds};
+use crate::clock::{NS_PER_S, now_ns, seconds};
 use crate::error::{Family, RunError};
 use crate::main_stream::{Certainty, End};
 
@@ -73,14 +73,18 @@ impl Walk<'_> {
     /// To be asked where the stream may not rest.
     pub(super) fn check_stall(&self) -> Result<(), RunError> {
         let silent_ns = self.silent_ns(now_ns());
+        // In the device state the parser knows what is missing. If a description has come that
+        // fits nothing, the source waits for its answer, and its guest stands still.
+        let answers = self.return_path.is_open();
+        let patience_ns = if answers { UNFIT_NS } else { self.plan.stall_ns };
+        if self.stream.in_device_state()
+            && silent_ns > patience_ns.min(self.plan.stall_ns)
+            && let Err(error) = self.stream.end_of_input()
+            && !error.is_truncated()
+        {
+            return Err(error.into());
+        }
         if silent_ns > self.plan.stall_ns {
-            // In the device state the parser knows what is missing.
-            let missing = self.stream.in_device_state().then(|| self.stream.end_of_input());
-            if let Some(Err(error)) = missing
-                && !error.is_truncated()
-            {
-                return Err(error.into());
-            }
             let text = format!(
                 "main stream, byte {}: nothing came for {} s inside a record (--stall-timeout {})",
                 self.run.main.wire_bytes.get(),
@@ -92,3 +96,6 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+/// Silence behind a description that does not fit the state before it: it was the end.
+const UNFIT_NS: u64 = 5 * NS_PER_S;

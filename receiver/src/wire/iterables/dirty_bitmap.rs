@@ -15,11 +15,12 @@ pub(super) fn item(reader: &mut Reader<'_>) -> Result<Item, WireError> {
     if what == EOS {
         return Ok(Item::End);
     }
+    // Nobody reads these names here, and a bitmap's is whatever a person called it.
     if flags & DEVICE_NAME != 0 {
-        reader.cstr("node alias")?;
+        reader.skip_cstr("node alias")?;
     }
     if flags & BITMAP_NAME != 0 {
-        reader.cstr("bitmap alias")?;
+        reader.skip_cstr("bitmap alias")?;
     }
     match what {
         START => {

@@ -29,6 +29,11 @@ fn dirty_bitmaps_are_walked_as_observed() {
 }
 
 #[test]
+fn a_bitmap_may_have_any_name() {
+    ends_exactly(Iterable::DirtyBitmap, "\x1c\x04disk\x07größe\0\x01\0\0\x01\x01".as_bytes());
+}
+
+#[test]
 fn dirty_bitmap_flags_with_unknown_bits_are_refused() {
     for bytes in [&b"\x00"[..], b"\x11", b"\x80\x01", b"\x80\x80\0\x01", b"\x1c\0"] {
         assert!(Walk::new(Iterable::DirtyBitmap).step(bytes).is_err(), "{bytes:x?}");

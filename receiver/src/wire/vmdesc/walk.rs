@@ -33,8 +33,9 @@ pub struct Surroundings<'a> {
     /// Early sections, which the description lists too, in the stream's order
     /// and by idstr and instance id.
     pub early: &'a [(Box<str>, u32)],
-    /// True for section ids in use before the state.
-    pub is_used: &'a dyn Fn(u32) -> bool,
+    /// True for a section that cannot be in the state: its id is that of
+    /// another one before it.
+    pub is_taken: &'a dyn Fn(&SectionHeader<'_>) -> bool,
 }
 
 impl Description {
@@ -59,7 +60,7 @@ impl Description {
             if header.idstr != &*device.name || header.instance_id != device.instance_id {
                 return Err(walk.unfit("another device's section is here"));
             }
-            if (around.is_used)(header.section_id) || !ids.insert(header.section_id) {
+            if (around.is_taken)(&header) || !ids.insert(header.section_id) {
                 return Err(walk.unfit("the section's id is in use already"));
             }
             let body_offset = walk.reader.at();

@@ -1,7 +1,7 @@
 use super::*;
 
 const NONE: Surroundings<'_> =
-    Surroundings { footers: Footers::On, early: &[], is_used: &|_| false };
+    Surroundings { footers: Footers::On, early: &[], is_taken: &|_| false };
 
 fn section(id: u32, idstr: &str, instance: u32, body: &[u8], footer: bool) -> Vec<u8> {
     let mut bytes = vec![4];
@@ -106,9 +106,13 @@ fn entries_of_early_sections_are_passed_over() {
 }
 
 #[test]
-fn an_id_that_was_used_before_is_refused() {
-    let around = Surroundings { is_used: &|id| id == 3, ..NONE };
+fn the_id_of_another_section_before_the_state_or_in_it_is_refused() {
+    let around = Surroundings { is_taken: &|header| header.section_id == 3, ..NONE };
     assert!(description().walk(&state(true), &around).is_err());
+    let mut twice = section(4, "timer", 0, &timer_body(), true);
+    twice.extend(section(2, "slirp", 0, b"abc", true));
+    twice.extend(section(2, "slirp", 0, b"", true));
+    assert!(description().walk(&twice, &NONE).is_err());
 }
 
 #[test]

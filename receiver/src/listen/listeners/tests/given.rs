@@ -1,5 +1,7 @@
 //! Descriptors handed over, commands and files.
 
+use nix::sys::socket::{MsgFlags, send};
+
 use super::*;
 
 /// Binds `fd:mig` with this descriptor handed over under that name.
@@ -88,6 +90,17 @@ fn a_commands_output_and_a_file_from_its_offset_are_streams() {
     );
     assert_eq!(refusal("file:/"), "Could not open '/': Is a directory");
     assert!(!Path::new("/nonexistent").exists());
+}
+
+#[test]
+fn what_is_said_to_a_command_comes_on_its_standard_input() {
+    let mut listeners = open(&["exec:read -r said; printf '%s' \"$said\""]).unwrap();
+    let Accepted { descriptor, .. } = listeners.accept().unwrap().expect("the stream");
+    // As the return path says it.
+    send(descriptor.as_raw_fd(), b"PONG\n", MsgFlags::MSG_NOSIGNAL).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(descriptor).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "PONG");
 }
 
 #[test]
