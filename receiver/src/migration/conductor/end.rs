@@ -8,6 +8,7 @@ use crate::error::{Family, RunError};
 use crate::run::ChannelStats;
 use crate::stats::ChannelPhase;
 use crate::wire::Reply;
+use crate::wire::vmdesc::DeviceSection;
 
 impl Walk<'_> {
     /// Device state may still be on its way on the channels when main is at its end. QEMU's
@@ -16,7 +17,10 @@ impl Walk<'_> {
         let channels = self.run.channels();
         let announced = || {
             let sections = self.received.device_state.sections.iter();
-            let vfio = sections.filter(|section| section.idstr.ends_with("/vfio"));
+            let on_channels = |one: &&DeviceSection| {
+                one.idstr.ends_with("/vfio") && one.body_bytes == VFIO_NOTHING_BYTES
+            };
+            let vfio = sections.filter(on_channels);
             vfio.map(|section| (&*section.idstr, section.instance_id))
         };
         let came = channels.iter().any(|channel| channel.counters.device_packets.get() > 0);
@@ -90,6 +94,9 @@ fn phase_of(channel: &ChannelStats) -> ChannelPhase {
 /// Silence behind packets that do not say which is the last: TCP sends again within that what was
 /// lost on its way, twice.
 const QUIET_NS: u64 = NS_PER_S;
+/// A VFIO device whose state comes on channels has no more than an END tag on main; any other has its
+/// configuration there (`hw/vfio/migration.c`, `vfio_save_state`).
+const VFIO_NOTHING_BYTES: usize = 8;
 /// SHUT: the destination has taken the guest.
 const SHUT_TAKEN: u32 = 0;
 /// SHUT: it has not; the source resumes it.
