@@ -20,13 +20,22 @@ mod verify;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use exit::Exit;
+use exit::{Exit, Failure};
 
 /// The whole command: reads the process's arguments, returns its exit code.
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     logging::start(cli.verbose, cli.quiet);
-    let result = match cli.command {
+    let result = stop::outlive_file_limits().and_then(|()| run(cli));
+    let exit = result.unwrap_or_else(|failure| {
+        eprintln!("landfall: {failure}");
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
         Command::Receive(arguments) => receive::run(*arguments, cli.quiet),
         Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
         Command::Send(arguments) => send::run(&arguments, cli.quiet),
@@ -36,12 +45,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, cli.verbose > 0, cli.quiet),
         Command::Plan(arguments) => plan::run(&arguments, cli.quiet),
         Command::Ceiling(arguments) => compare::ceiling(&arguments),
-    };
-    let exit = result.unwrap_or_else(|failure| {
-        eprintln!("landfall: {failure}");
-        failure.exit
-    });
-    exit.into()
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

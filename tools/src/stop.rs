@@ -1,8 +1,9 @@
-//! SIGINT, SIGTERM and SIGHUP end a run as an operator does.
+//! Signals: SIGINT, SIGTERM and SIGHUP end a run as an operator does, SIGXFSZ ends nothing.
 
+use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Failure;
@@ -27,4 +28,14 @@ pub(crate) fn on_signal(stop: impl FnOnce() + Send + 'static) -> Result<(), Fail
         }
     });
     Ok(())
+}
+
+/// A file that would grow beyond `ulimit -f` is an error of who writes it, as on a full disk, not
+/// the end of the process.
+pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
+    // Whatever handles the signal keeps it from killing, and the write fails with EFBIG. Not so
+    // SIG_IGN: programs that are started would inherit it.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())
+        .map(drop)
+        .map_err(|error| Failure::host(error.to_string()))
 }

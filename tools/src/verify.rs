@@ -5,16 +5,16 @@ mod difference;
 pub(crate) mod fuzzing;
 mod image;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landfall_pagepool::{BlockName, ram_file_name};
 
 use crate::cli::VerifyArguments;
 use crate::exit::{Exit, Failure};
 
-use compare::{Equal, Pair};
+use compare::{Equal, Pair, Source};
 use difference::Difference;
-use image::Image;
+use image::{Block, Image};
 
 /// Compares, and prints either how much is equal or the first difference.
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
@@ -47,37 +47,34 @@ fn pairs(a: &Image, b: &Image) -> Result<Vec<Pair>, Failure> {
     let (blocks_a, blocks_b) = match (a, b) {
         (Image::Directory(a), Image::Directory(b)) => (&a.blocks, &b.blocks),
         (Image::File(file_a), Image::File(file_b)) => {
-            let (a, b) = (Some(file_a.clone()), Some(file_b.clone()));
+            let (a, b) = (Some(whole(file_a)), Some(whole(file_b)));
             return Ok(vec![Pair { name: file_a.display().to_string(), a, b }]);
         }
         (Image::Directory(directory), Image::File(file)) => {
             let block = directory.only_block()?;
-            let (a, b) = (Some(block.path.clone()), Some(file.clone()));
+            let (a, b) = (Some(source(block)), Some(whole(file)));
             return Ok(vec![Pair { name: block.name.clone(), a, b }]);
         }
         (Image::File(file), Image::Directory(directory)) => {
             let block = directory.only_block()?;
-            let (a, b) = (Some(file.clone()), Some(block.path.clone()));
+            let (a, b) = (Some(whole(file)), Some(source(block)));
             return Ok(vec![Pair { name: block.name.clone(), a, b }]);
         }
     };
-    let path_in = |blocks: &[image::Block], key: &str| -> Option<PathBuf> {
-        blocks.iter().find(|block| block.key == key).map(|block| block.path.clone())
+    let source_in = |blocks: &[Block], key: &str| -> Option<Source> {
+        blocks.iter().find(|block| block.key == key).map(source)
     };
     let mut pairs: Vec<Pair> = blocks_a
         .iter()
         .map(|block| Pair {
             name: block.name.clone(),
-            a: Some(block.path.clone()),
-            b: path_in(blocks_b, &block.key),
+            a: Some(source(block)),
+            b: source_in(blocks_b, &block.key),
         })
         .collect();
-    let only_b = blocks_b.iter().filter(|block| path_in(blocks_a, &block.key).is_none());
-    pairs.extend(only_b.map(|block| Pair {
-        name: block.name.clone(),
-        a: None,
-        b: Some(block.path.clone()),
-    }));
+    let only_b = blocks_b.iter().filter(|block| source_in(blocks_a, &block.key).is_none());
+    let pair = |block: &Block| Pair { name: block.name.clone(), a: None, b: Some(source(block)) };
+    pairs.extend(only_b.map(pair));
     if pairs.is_empty() {
         return Err(Failure::usage("neither directory has any RAM block: nothing to compare"));
     }
@@ -106,11 +103,19 @@ fn named_pairs(a: &Image, b: &Image, named: &[String]) -> Result<Vec<Pair>, Fail
         };
         let key = ram_file_name(&block_name);
         let ours = directory.blocks.iter().find(|block| block.key == key);
-        let (ours, file) = (ours.map(|block| block.path.clone()), Some(file));
+        let (ours, file) = (ours.map(source), Some(whole(&file)));
         let (a, b) = if file_is_b { (ours, file) } else { (file, ours) };
         Ok(Pair { name: name.to_owned(), a, b })
     };
     named.iter().map(pair).collect()
+}
+
+fn source(block: &Block) -> Source {
+    Source { path: block.path.clone(), bytes: block.bytes }
+}
+
+fn whole(file: &Path) -> Source {
+    Source { path: file.to_owned(), bytes: None }
 }
 
 /// The page size where no `run.json` tells another: only how a difference is

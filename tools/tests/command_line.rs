@@ -190,6 +190,16 @@ fn a_guest_larger_than_max_ram_fails_the_run_and_says_both_sizes() {
 }
 
 #[test]
+fn a_file_beyond_its_limit_is_an_error_and_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("stream").display().to_string();
+    let line = format!("ulimit -f 1024; exec {PROGRAM} send file:{to} --ram 4M --multifd 0");
+    let sent = Command::new("sh").args(["-c", &line]).output().unwrap();
+    let said = text(&sent.stderr);
+    assert!(sent.status.code().is_some() && said.contains("File too large"), "{sent:?}");
+}
+
+#[test]
 fn a_signal_ends_a_run_as_failed_by_the_operator() {
     let destination = Destination::start(&["tcp:127.0.0.1:0", "--json", "-"]);
     let id = nix::unistd::Pid::from_raw(destination.child.id().cast_signed());

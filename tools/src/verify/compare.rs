@@ -22,9 +22,18 @@ pub(super) struct Pair {
     /// How the block is called in messages.
     pub(super) name: String,
     /// In A.
-    pub(super) a: Option<PathBuf>,
+    pub(super) a: Option<Source>,
     /// In B.
-    pub(super) b: Option<PathBuf>,
+    pub(super) b: Option<Source>,
+}
+
+/// Where a block's bytes are on one side.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// Its file.
+    pub(super) path: PathBuf,
+    /// How many bytes from its beginning on; `None`: all.
+    pub(super) bytes: Option<u64>,
 }
 
 /// How much is equal.
@@ -48,10 +57,10 @@ pub(super) fn compare(
     let mut opened = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let block = || pair.name.clone();
-        let Some(a) = Side::open(pair.a.as_deref())? else {
+        let Some(a) = Side::open(pair.a.as_ref())? else {
             return Ok(Err(Difference::Missing { block: block(), side: 'A' }));
         };
-        let Some(b) = Side::open(pair.b.as_deref())? else {
+        let Some(b) = Side::open(pair.b.as_ref())? else {
             return Ok(Err(Difference::Missing { block: block(), side: 'B' }));
         };
         if a.bytes != b.bytes {
@@ -82,11 +91,13 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// Opens a file; `None` if there is none.
-    fn open(path: Option<&'a Path>) -> Result<Option<Self>, Failure> {
-        let Some(path) = path else { return Ok(None) };
+    fn open(source: Option<&'a Source>) -> Result<Option<Self>, Failure> {
+        let Some(Source { path, bytes: listed }) = source else { return Ok(None) };
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
-            Ok((bytes, file)) => {
+            Ok((there, file)) => {
+                // A file that is too short is a difference.
+                let bytes = listed.map_or(there, |listed| listed.min(there));
                 // A hint: without it the kernel reads ahead less.
                 let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
                 Ok(Some(Self { path, file, bytes }))

@@ -38,7 +38,7 @@ pub fn run_json(bytes: &[u8]) {
             assert!(block.key.len() <= 255 && !block.key.contains('/'), "{}", block.key);
             let cut = block.key.len() > 230;
             assert!(cut || unescape(stem) == block.name, "{} for {}", block.key, block.name);
-            list.push(json!({"name": block.name, "file": inside.to_str()}));
+            list.push(json!({"name": block.name, "file": inside.to_str(), "bytes": block.bytes}));
         }
         again["blocks"] = list.into();
     }
@@ -48,7 +48,7 @@ pub fn run_json(bytes: &[u8]) {
 /// Reports like those of runs.
 pub fn run_json_seeds() -> Vec<Vec<u8>> {
     [
-        r#"{"pages": {"page-bytes": 4096}, "blocks": [{"name": "mem", "file": "mem.ram"},
+        r#"{"pages": {"page-bytes": 4096}, "blocks": [{"name": "mem", "file": "mem.ram", "bytes": 8192},
             {"name": "/rom@etc/acpi/tables", "file": "%2From%40etc%2Facpi%2Ftables.ram"}]}"#,
         r#"{"pages":{"page-bytes":65536},"blocks":[{"name":"a","file":"..%2F"},{"name":"b","file":"a/.."}]}"#,
         r#"{"blocks": null, "status": "failed"}"#,

@@ -40,6 +40,8 @@ pub(super) struct Block {
     pub(super) key: String,
     /// Its file, which may be missing.
     pub(super) path: PathBuf,
+    /// How long it is, where `run.json` says it: on hugetlbfs its file is longer.
+    pub(super) bytes: Option<u64>,
 }
 
 impl Image {
@@ -143,7 +145,8 @@ fn listed(blocks: &[Value], ram: &Path) -> Option<Vec<Block>> {
         // Nothing outside the folder is this directory's.
         let plain = file.file_name() == Some(file.as_os_str());
         let key = ram_file_name(&BlockName::try_from(name).ok()?);
-        let block = Block { name: name.to_owned(), key: key.clone(), path: ram.join(file) };
+        let (name, path) = (name.to_owned(), ram.join(file));
+        let block = Block { name, key: key.clone(), path, bytes: block["bytes"].as_u64() };
         (plain && keys.insert(key)).then_some(block)
     };
     blocks.iter().map(block).collect()
@@ -156,7 +159,7 @@ fn found(ram: &Path) -> io::Result<Vec<Block>> {
         let path = entry?.path();
         let Some(file) = path.file_name().and_then(OsStr::to_str) else { continue };
         let Some(stem) = file.strip_suffix(".ram") else { continue };
-        blocks.push(Block { name: unescape(stem), key: file.to_owned(), path });
+        blocks.push(Block { name: unescape(stem), key: file.to_owned(), path, bytes: None });
     }
     blocks.sort_by(|one, other| one.key.cmp(&other.key));
     Ok(blocks)

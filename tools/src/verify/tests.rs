@@ -180,6 +180,32 @@ fn a_command_line_that_makes_no_sense_is_exit_2() {
 }
 
 #[test]
+fn of_a_file_that_is_longer_than_its_block_only_the_block_counts() {
+    let root = Root::new();
+    let block = [("mem", pages(2))];
+    // As on hugetlbfs: a whole huge page.
+    let huge = root.directory("huge", &[("mem", [pages(2), vec![0; 20480]].concat())]);
+    let list = |bytes: u64| {
+        let run = json!({"blocks": [{"name": "mem", "file": "mem.ram", "bytes": bytes}]});
+        fs::write(huge.join("run.json"), run.to_string()).unwrap();
+    };
+    list(8192);
+    let dumped = root.directory("dumped", &block);
+    let raw = root.file("raw", &block[0].1);
+    let equal = Ok(Equal { blocks: 1, bytes: 8192 });
+    for (a, b) in [(&huge, &dumped), (&dumped, &huge), (&huge, &raw), (&raw, &huge)] {
+        assert_eq!(verify(a, b, &[]).unwrap(), equal);
+    }
+    assert_eq!(verify(&huge, &raw, &[format!("mem={}", raw.display())]).unwrap(), equal);
+    root.flip(&huge, "mem", 8191);
+    assert!(matches!(verify(&huge, &raw, &[]).unwrap(), Err(Difference::Content(_))));
+    // A file that lacks a part of its block is no block.
+    list(1 << 20);
+    let size = Difference::Size { block: "mem".to_owned(), a: 28672, b: 8192 };
+    assert_eq!(verify(&huge, &dumped, &[]).unwrap(), Err(size));
+}
+
+#[test]
 fn the_page_of_a_difference_counts_in_the_runs_own_pages() {
     let root = Root::new();
     let a = root.directory("a", &[("mem", pages(64))]);
