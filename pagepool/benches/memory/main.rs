@@ -1,6 +1,8 @@
-//! Guest RAM: received bits, clearing, and prefaulting by kind of memory and number of threads.
+//! Guest RAM: received and written bits, clearing, and prefaulting by kind of memory and number of
+//! threads.
 
-use std::hint::black_box;
+mod bits;
+
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
@@ -12,34 +14,10 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let bytes = if measuring { 512 << 20 } else { 4 << 20 };
-    received_bits(&mut criterion, bytes);
+    bits::bits(&mut criterion, bytes);
     clearing(&mut criterion, bytes);
     prefault(&mut criterion, bytes);
     criterion.final_summary();
-}
-
-/// A packet's pages after the other, as they lie and scattered; bytes are those of the pages.
-fn received_bits(criterion: &mut Criterion, bytes: u64) {
-    let pool = Pool::open(&config(Hugepages::Off, 0), &|_, _| {}).expect("no memory is asked for");
-    let pages = bytes / PAGE;
-    let adjoining: Vec<u64> = (0..pages).collect();
-    // A permutation: the factor is odd, the number of pages a power of two.
-    let scattered: Vec<u64> = (0..pages).map(|page| page * 0x9e37_79b1 % pages).collect();
-    let mut group = criterion.benchmark_group("received-bits");
-    group.throughput(Throughput::Bytes(bytes));
-    for (name, order) in [("adjoining", adjoining), ("scattered", scattered)] {
-        let ram = pool.sketch(&[request(bytes)], PAGE as u32).expect("address space");
-        let mark = || {
-            let packets = order.chunks(PACKET_PAGES);
-            packets.map(|packet| ram[0].mark_received(packet.iter().copied())).sum::<u64>()
-        };
-        assert_eq!(mark(), pages, "each page is new once");
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| assert_eq!(black_box(mark()), 0, "no page is new again"));
-        });
-        assert_eq!(ram[0].received_count(), pages);
-    }
-    group.finish();
 }
 
 /// Pages that were written are said to be zero; and all of it taken back at the end of a run.
@@ -136,4 +114,3 @@ fn request(bytes: u64) -> BlockRequest {
 }
 
 const PAGE: u64 = 4096;
-const PACKET_PAGES: usize = 128;
