@@ -1,6 +1,6 @@
 //! What the synthetic source costs: making pages, going through a script, sending over loopback to
 //! the bare ceiling. `LANDFALL_BENCH_MIB` is the guest's size; small by default, so that the
-//! test suite runs it in passing.
+//! test suite runs it in passing. Pages are compared, what was sent is counted again.
 
 use std::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use std::{
 use landfall_bench::{
     Plan, SourceConfig,
     ceiling::{self, Memory},
-    guest::PageRef,
+    guest::{Expected, PageRef},
     send::{End, Progress, SendOptions, Target, send},
 };
 use nix::{
@@ -34,21 +34,37 @@ fn main() {
 fn make_pages(ram_bytes: u64) {
     let plan = plan(ram_bytes, 0);
     let mut packet = vec![0; 512 * 1024];
-    let start = Instant::now();
+    let mut spent = Spent::default();
     let pages = ram_bytes / 4096;
     for first in (0..pages).step_by(128) {
-        for (page, out) in (first..pages).zip(packet.chunks_exact_mut(4096)) {
-            plan.guest().fill(0, PageRef { page, generation: 0, zero: false }, out);
+        let numbers = first..pages.min(first + 128);
+        spent.on(|| {
+            for (page, out) in numbers.clone().zip(packet.chunks_exact_mut(4096)) {
+                plan.guest().fill(0, PageRef { page, generation: 0, zero: false }, out);
+            }
+        });
+        for (page, found) in numbers.zip(packet.chunks_exact(4096)) {
+            assert!(plan.guest().matches(0, page, Expected::Generation(0), found), "page {page}");
         }
     }
-    report("make pages", ram_bytes, start.elapsed(), start.elapsed());
+    report("make pages", ram_bytes, spent.wall, spent.cpu);
 }
 
 fn go_through_a_script(ram_bytes: u64) {
     let plan = plan(ram_bytes, 4);
-    let start = Instant::now();
-    let sent = plan.sent();
-    report("go through the script", sent.bytes(), start.elapsed(), start.elapsed());
+    let mut spent = Spent::default();
+    let sent = spent.on(|| plan.sent());
+    let (guest, rounds) = (plan.guest(), plan.config().rounds);
+    let is_dirty = |&(block, page, round): &(u16, u64, u32)| guest.is_dirty(block, page, round);
+    let dirty = (0..guest.block_count() as u16)
+        .flat_map(|block| (0..guest.pages_sent(block)).map(move |page| (block, page)))
+        .flat_map(|(block, page)| (0..rounds).map(move |round| (block, page, round)))
+        .filter(is_dirty)
+        .count() as u64;
+    assert_eq!(sent.unique, guest.pages_sent_total(), "every page is sent");
+    assert_eq!(sent.unique + sent.resent, dirty, "and again in each round that finds it dirty");
+    assert_eq!(sent.pages.normal, dirty, "none of them is zero");
+    report("go through the script", sent.bytes(), spent.wall, spent.cpu);
 }
 
 fn send_to_the_ceiling(ram_bytes: u64, channels: u8, memory: Memory) {
@@ -77,6 +93,23 @@ fn plan(ram_bytes: u64, channels: u8) -> Plan {
     let mut config = SourceConfig::new(1, ram_bytes, channels);
     (config.return_path, config.zero_share) = (false, 0.0);
     Plan::new(config).expect("possible")
+}
+
+/// Time that some work took, and no more than that.
+#[derive(Default)]
+struct Spent {
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Spent {
+    fn on<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (start, before) = (Instant::now(), cpu());
+        let done = work();
+        self.wall += start.elapsed();
+        self.cpu += cpu() - before;
+        done
+    }
 }
 
 fn cpu() -> Duration {
