@@ -1,9 +1,7 @@
 //! Contenders in turn, and the table of what they took.
 
 use landfall_bench::compare::{Ratio, median};
-use landfall_pagepool::{
-    BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlock, RamBlocks,
-};
+use landfall_pagepool::{BlockName, BlockRequest, Hugepages, MemoryConfig, Pool, RamBlocks};
 
 use crate::contender::Contender;
 use crate::run::{Cost, run};
@@ -26,19 +24,19 @@ pub(crate) fn alternate(question: &str, contenders: &[Contender], amount: Amount
     }
     let Amount { ram_bytes, rounds, hugepages } = amount;
     let pages = |huge| if huge { Hugepages::Huge2M } else { Hugepages::Off };
-    let huge =
+    let mut huge =
         contenders.iter().any(|one| !one.base_pages).then(|| memory(ram_bytes, pages(hugepages)));
-    let base = contenders.iter().any(|one| one.base_pages).then(|| memory(ram_bytes, pages(false)));
-    let mut turns = 0;
+    let mut base =
+        contenders.iter().any(|one| one.base_pages).then(|| memory(ram_bytes, pages(false)));
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); contenders.len()];
     for round in 0..rounds {
         // Who goes first changes, so that nobody always has the warmer machine.
         for turn in 0..contenders.len() {
             let at = (round + turn) % contenders.len();
-            let ram = if contenders[at].base_pages { &base } else { &huge };
-            let ram = ram.as_ref().expect("mapped above").block();
-            turns += 1;
-            costs[at].push(run(&contenders[at], ram, turns, round == 0));
+            let memory = if contenders[at].base_pages { &mut base } else { &mut huge };
+            let memory = memory.as_mut().expect("mapped above");
+            memory.turns += usize::from(contenders[at].places());
+            costs[at].push(run(&contenders[at], &memory.ram[0], memory.turns, round == 0));
         }
     }
     println!("\n{question}: {} MiB, {rounds} rounds", ram_bytes >> 20);
@@ -76,13 +74,9 @@ fn used(cost: &Cost) -> f64 {
 /// One RAM block, all of it lent.
 struct Memory {
     ram: RamBlocks,
+    /// Runs that placed pages in it.
+    turns: usize,
     _pool: Pool,
-}
-
-impl Memory {
-    fn block(&self) -> &RamBlock {
-        &self.ram[0]
-    }
 }
 
 fn memory(bytes: u64, hugepages: Hugepages) -> Memory {
@@ -91,7 +85,7 @@ fn memory(bytes: u64, hugepages: Hugepages) -> Memory {
     let name = BlockName::parse(b"pc.ram").expect("a name");
     let ram = pool.carve(&[BlockRequest { name, bytes }], 4096, &|_, _| {}).expect("a block");
     ram[0].lend(0..ram[0].pages());
-    Memory { ram, _pool: pool }
+    Memory { ram, turns: 0, _pool: pool }
 }
 
 /// What starting and ending threads costs outside their own clocks.

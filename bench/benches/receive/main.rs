@@ -1,9 +1,12 @@
 //! Ways to receive a multifd channel, against each other: the figures of the decisions on the ring.
 //!
-//! Every run receives guest RAM full of pages over loopback TCP and checks every byte of it. The
-//! contenders of a question take turns. `LANDFALL_BENCH_MIB` is the RAM, `LANDFALL_BENCH_ROUNDS` how
-//! often everybody runs; both are small by default, for the test suite. Arguments name questions
-//! (all without any), `LANDFALL_BENCH_ONLY` a part of a contender's name, to profile it.
+//! Every run receives guest RAM full of pages over loopback TCP. Every byte of a contender's first run
+//! is checked, of later runs a line of each page: to look at all would warm the caches. Who keeps the
+//! bytes as they came has them checked in the same way, who keeps nothing finds every header where
+//! it should be. The contenders of a question take turns. `LANDFALL_BENCH_MIB` is the RAM,
+//! `LANDFALL_BENCH_ROUNDS` how often everybody runs; both are small by default, for
+//! the test suite. Arguments name questions (all without any), `LANDFALL_BENCH_ONLY` a part of a
+//! contender's name, to profile it.
 
 mod alternate;
 #[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::contender::{Contender, Counts, Design, Source};
 use crate::place::Lane;
-use crate::stream::{HEADER_BYTES, Stream};
+use crate::stream::Stream;
 use crate::{blocking, copy, low_water, multishot, ring, socket};
 
 /// What one run took.
@@ -43,8 +43,8 @@ pub(crate) struct Cost {
     pub(crate) packets: u64,
 }
 
-/// Receives `ram` full of pages; `turn` counts the runs into this RAM, `first` is the contender's
-/// first, of which every byte is checked.
+/// Receives `ram` full of pages; `turn` counts the runs that placed pages in this RAM, `first` is the
+/// contender's first, of which every byte is checked.
 pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: bool) -> Cost {
     let Contender { channels, threads, source, .. } = *contender;
     let region = ram.bytes() / channels as u64 / REGION_STEP * REGION_STEP;
@@ -117,9 +117,15 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
     cost.source_s = source_ns as f64 / 1e9;
     cost.ring_threads_s = before.rest_s(source_ns + receiver_ns);
     cost.gib = (stream.page_bytes() * channels as u64) as f64 / GIB;
-    if contender.places() {
-        for channel in 0..channels {
-            stream.check(ram, channel as u64 * region, turn, first);
+    let bases = (0..channels as u64).map(|channel| channel * region);
+    match contender.design {
+        Design::Bare => bases.for_each(|base| stream.check_unplaced(ram, base, first)),
+        _ => {
+            let packets = channels * stream.packets() * stream.laps();
+            assert_eq!(cost.packets, packets as u64, "headers where they should be");
+            if contender.places() {
+                bases.for_each(|base| stream.check(ram, base, turn, first));
+            }
         }
     }
     cost
@@ -136,10 +142,7 @@ fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Co
     }
     let [lane] = lanes else { panic!("blocking calls need a thread for each channel") };
     match contender.design {
-        Design::Bare => {
-            let wire = (stream.lap().len() * stream.laps() + HEADER_BYTES) as u64;
-            blocking::bare(lane, stream.page_bytes(), wire)
-        }
+        Design::Bare => blocking::bare(lane, stream.page_bytes(), stream.wire_bytes()),
         Design::Blocking { fused } => blocking::receive(lane, fused),
         Design::Copied(bytes, how) => copy::receive(lane, bytes, how),
         Design::Ring(_) | Design::LowWater(_) | Design::Multishot(..) => {

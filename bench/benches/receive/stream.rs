@@ -116,6 +116,11 @@ impl Stream {
         (self.pages.len() * self.laps * PAGE_BYTES) as u64
     }
 
+    /// All bytes on the wire, the end's among them.
+    pub(crate) fn wire_bytes(&self) -> u64 {
+        (self.bytes.len() * self.laps + HEADER_BYTES) as u64
+    }
+
     /// Every page where it belongs, or a panic. If not the `whole`, one cache line of every page is
     /// looked at, which the check before had cleared (`turn` counts them): to look at all would leave
     /// the memory in the caches, where no guest's memory is.
@@ -133,6 +138,32 @@ impl Stream {
                 assert!(self.fits(found, sent, part.start), "wrong bytes in page {page:#x}");
                 ram.write(page + line_of(page, turn + 1) as u64, &[0; LINE_BYTES]);
             }
+        }
+    }
+
+    /// Bytes as they came off the wire, nothing looked at, over and over the region's pages: what
+    /// the region holds in the end, or a panic. If not the `whole`, the header that was sent last is
+    /// looked at, which the check before had cleared.
+    pub(crate) fn check_unplaced(&self, ram: &RamBlock, base: u64, whole: bool) {
+        let end = Self::end();
+        let laps_bytes = self.wire_bytes() - end.len() as u64;
+        let mut at = if whole { self.wire_bytes() - self.page_bytes() } else { laps_bytes };
+        let mut found = vec![0; PAGE_BYTES];
+        while at < self.wire_bytes() {
+            let sent = match at.checked_sub(laps_bytes) {
+                None => &self.bytes[at as usize % self.bytes.len()..],
+                Some(at) => &end[at as usize..],
+            };
+            let to = at % self.page_bytes();
+            let left = usize::try_from(self.page_bytes() - to).expect("a region");
+            let part = sent.len().min(left).min(PAGE_BYTES);
+            let found = &mut found[..part];
+            ram.read(base + to, found);
+            assert!(found == &sent[..part], "wrong bytes at {at} of the wire");
+            if at >= laps_bytes {
+                ram.write(base + to, &[0; HEADER_BYTES][..part]);
+            }
+            at += part as u64;
         }
     }
 
