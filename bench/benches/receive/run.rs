@@ -246,5 +246,5 @@ fn pin(cpu: Option<usize>) {
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
-/// Regions hold whole packets.
-const REGION_STEP: u64 = 512 * 1024;
+/// Regions hold whole packets, at least one.
+pub(crate) const REGION_STEP: u64 = 512 * 1024;
