@@ -82,7 +82,10 @@ impl Asked {
         assert_eq!(report.prefault_threads, self.prefault_cpus.len(), "{report}");
         let mapped = Mapped::of(&ram[0]);
         assert!(mapped.bytes >= self.bytes, "{mapped:?} for {} bytes", self.bytes);
-        assert_eq!(mapped.present_bytes, mapped.bytes, "all of it is there: {mapped:?}");
+        // The kernel may take back what nobody has touched: a page of a file is unmapped, one of a
+        // process is swapped out.
+        let gone = mapped.bytes - mapped.present_bytes;
+        assert!(gone <= mapped.bytes / GONE_PART, "all of it was there: {mapped:?}");
         let is_right = |bytes| mapped.page_bytes == bytes;
         let is_base = mapped.page_bytes < HUGE_BYTES;
         assert!(huge_page_bytes.map_or(is_base, is_right), "{mapped:?} as {backend}");
@@ -174,5 +177,7 @@ const KINDS: [Kind; 6] = [
     },
 ];
 
-/// The least of them.
+/// Less than a page of 2 MiB in the test suite's few.
+const GONE_PART: u64 = 64;
+/// The least of hugepages.
 const HUGE_BYTES: u64 = 2 << 20;
