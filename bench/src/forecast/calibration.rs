@@ -137,7 +137,13 @@ impl Calibration {
             each.sum()
         };
         let cpu_ns = of_all("cpu-ns")? + number("/main-thread/cpu-ns")?;
-        let busy_ns = of_all("receiving-ns")? + of_all("placing-ns")? + of_all("decompressing-ns")?;
+        // Reports from before it was told have it in `decompressing-ns`.
+        let decrypting_ns: f64 =
+            readers.iter().filter_map(|reader| reader["decrypting-ns"].as_f64()).sum();
+        let busy_ns = of_all("receiving-ns")?
+            + of_all("placing-ns")?
+            + of_all("decompressing-ns")?
+            + decrypting_ns;
         let channel_bytes = number("/wire/channel-bytes")?;
         let ram_bytes = number("/pages/ram-pages")? * page_bytes;
         let prefault_s = number("/memory/prefault-ns")? / 1e9 * number("/memory/prefault-threads")?;

@@ -147,7 +147,7 @@ pub(super) fn derived(
     let mut hung_up_ns = None;
     loop {
         if is_quiet(run, since_ns) {
-            let awaited = multifd && now_ns() - since_ns < CROWD_NS;
+            let awaited = multifd && now_ns() - since_ns < ALONE_NS;
             let decided = run.arrivals().derive(awaited)?;
             if let Some(ours) = ours(run, decided) {
                 return Ok(ours);
@@ -271,3 +271,5 @@ const QUIET_NS: u64 = 200 * NS_PER_MS;
 const LATE_NS: u64 = NS_PER_S;
 /// However many strangers come and go: those who belong here are here by then.
 const CROWD_NS: u64 = 2 * NS_PER_S;
+/// A FLUSH speaks for channels, and nobody is here: more than TCP's first three retransmissions take.
+const ALONE_NS: u64 = 8 * NS_PER_S;
