@@ -47,7 +47,7 @@ pub(crate) fn alternate(question: &str, contenders: &[Contender], amount: Amount
     for (contender, own) in contenders.iter().zip(&costs) {
         let middle = |figure: &dyn Fn(&Cost) -> f64| median(own.iter().map(figure));
         let per_packet = |figure: fn(&Cost) -> u64| {
-            middle(&|cost: &Cost| figure(cost) as f64 / cost.packets.max(1) as f64)
+            middle(&|cost: &Cost| figure(cost) as f64 / cost.packets as f64)
         };
         let ratio = Ratio::of(own.iter().map(used), costs[0].iter().map(used));
         println!(

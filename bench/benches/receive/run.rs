@@ -39,7 +39,7 @@ pub(crate) struct Cost {
     pub(crate) counts: Counts,
     /// How often a receiving thread slept.
     pub(crate) sleeps: u64,
-    /// Packets.
+    /// Packets that were sent.
     pub(crate) packets: u64,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
     let before = Before::now();
     let start = Barrier::new(channels + threads + 1);
     let mut cost = Cost::default();
-    let (mut source_ns, mut receiver_ns) = (0, 0);
+    let (mut source_ns, mut receiver_ns, mut headers) = (0, 0, 0);
     thread::scope(|scope| {
         let senders: Vec<_> = theirs
             .iter()
@@ -105,7 +105,7 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
             let (counts, used, all, packets, sleeps) = receiver.join().expect("received");
             cost.cpu_s += used as f64 / 1e9;
             receiver_ns += all;
-            cost.packets += packets as u64;
+            headers += packets;
             cost.sleeps += sleeps;
             cost.counts.calls += counts.calls;
             cost.counts.completions += counts.completions;
@@ -117,12 +117,13 @@ pub(crate) fn run(contender: &Contender, ram: &RamBlock, turn: usize, first: boo
     cost.source_s = source_ns as f64 / 1e9;
     cost.ring_threads_s = before.rest_s(source_ns + receiver_ns);
     cost.gib = (stream.page_bytes() * channels as u64) as f64 / GIB;
+    let packets = channels * stream.packets() * stream.laps();
+    cost.packets = packets as u64;
     let bases = (0..channels as u64).map(|channel| channel * region);
     match contender.design {
         Design::Bare => bases.for_each(|base| stream.check_unplaced(ram, base, first)),
         _ => {
-            let packets = channels * stream.packets() * stream.laps();
-            assert_eq!(cost.packets, packets as u64, "headers where they should be");
+            assert_eq!(headers, packets, "headers where they should be");
             if contender.places() {
                 bases.for_each(|base| stream.check(ram, base, turn, first));
             }
