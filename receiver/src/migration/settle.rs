@@ -271,5 +271,5 @@ const QUIET_NS: u64 = 200 * NS_PER_MS;
 const LATE_NS: u64 = NS_PER_S;
 /// However many strangers come and go: those who belong here are here by then.
 const CROWD_NS: u64 = 2 * NS_PER_S;
-/// A FLUSH speaks for channels, and nobody is here: more than TCP's first three retransmissions take.
-const ALONE_NS: u64 = 8 * NS_PER_S;
+/// A FLUSH speaks for channels, and nobody is here: more than TCP's first four retransmissions take.
+const ALONE_NS: u64 = 4 * NS_PER_S;

@@ -26,12 +26,13 @@ fn vfio(index: u32, flags: u32) -> Vec<u8> {
     [&[0, index, flags].map(u32::to_be_bytes).concat()[..], b"data"].concat()
 }
 
-/// The legal script, whose device state says that there is a VFIO device.
+/// The legal script, whose device state says that there is a VFIO device, and no more of it on main
+/// than that: VFIO_MIG_FLAG_END_OF_STATE.
 fn script() -> Script {
     let mut state = b"\x04\0\0\0\x04\x110000:00:05.0/vfio\0\0\0\x07\0\0\0\x02".to_vec();
-    state.extend([0; 24]);
+    state.extend(0xffff_ffff_ef10_0001_u64.to_be_bytes());
     state.extend(b"\x7e\0\0\0\x04\0\x06");
-    let text: &[u8] = br#"{"page_size": 4096, "devices": [{"name": "0000:00:05.0/vfio", "instance_id": 7, "fields": [{"size": 24}]}]}"#;
+    let text: &[u8] = br#"{"page_size": 4096, "devices": [{"name": "0000:00:05.0/vfio", "instance_id": 7, "fields": [{"size": 8}]}]}"#;
     state.extend((text.len() as u32).to_be_bytes());
     state.extend(text);
     Script::legal(CHANNELS).replaced(MAIN, 4, state)
