@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, Server};
@@ -28,6 +29,8 @@ use crate::{stop, table};
 
 /// What the main thread waits for.
 enum Happening {
+    /// Every client has come that the start waits for.
+    Clients,
     /// A run has begun to listen.
     Listening,
     /// The process shall end.
@@ -51,12 +54,21 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
     let server = Server::start(&arguments.qmp, handler, &events).map_err(Failure::host)?;
-    stop_on_signal(&destination, &receiver, happen)?;
-    server.wait_for_clients(None);
-    if !addresses.is_empty() {
-        monitor.start(&addresses)?;
-    }
-    let session = Session { arguments: &arguments, receiver: &receiver, quiet };
+    stop_on_signal(&destination, &receiver, happen.clone())?;
+    // Not waited for here: a signal, or `quit` on another monitor, may come first.
+    let clients = server.first_clients();
+    thread::spawn(move || {
+        if clients.wait(None) {
+            drop(happen.send(Happening::Clients));
+        }
+    });
+    let session = Session {
+        arguments: &arguments,
+        addresses: &addresses,
+        monitor: &monitor,
+        receiver: &receiver,
+        quiet,
+    };
     let exit = session.run(&happenings);
     server.stop();
     exit
@@ -65,6 +77,8 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
 /// The life of the process after start-up.
 struct Session<'a> {
     arguments: &'a ReceiveArguments,
+    addresses: &'a [Address],
+    monitor: &'a Monitor,
     receiver: &'a Receiver,
     quiet: bool,
 }
@@ -74,6 +88,8 @@ impl Session<'_> {
         let mut last = Exit::Ok;
         for happening in happenings {
             match happening {
+                Happening::Clients if self.addresses.is_empty() => {}
+                Happening::Clients => drop(self.monitor.start(self.addresses)?),
                 Happening::Listening => {
                     let Some(migration) = self.receiver.current() else { continue };
                     last = self.follow(&migration)?;

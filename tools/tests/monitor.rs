@@ -1,0 +1,167 @@
+//! `landfall receive --qmp` as a program drives it: whole processes, their monitors, signals.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_landfall");
+
+/// A destination that is killed if the test is done with it before it has ended.
+struct Destination(Child);
+
+impl Destination {
+    fn start(arguments: &[&str]) -> Self {
+        let child = Command::new(PROGRAM)
+            .arg("receive")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("landfall starts");
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// Waits until it handles `signal` itself.
+    fn until_it_catches(&self, signal: Signal) {
+        until("the signal's handler", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+            (caught >> (signal as u64 - 1) & 1 == 1).then_some(())
+        });
+    }
+
+    /// Exit code, stdout and stderr.
+    fn end(&mut self) -> (Option<i32>, String, String) {
+        let code = until("its end", || self.0.try_wait().expect("a child")).code();
+        let (mut out, mut log) = (String::new(), String::new());
+        self.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+        self.0.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
+        (code, out, log)
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A client that has negotiated.
+struct Client {
+    replies: BufReader<UnixStream>,
+}
+
+impl Client {
+    fn connect(path: &Path) -> Self {
+        let stream = until("a monitor", || UnixStream::connect(path).ok());
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut client = Self { replies: BufReader::new(stream) };
+        assert!(client.line().get("QMP").is_some(), "a greeting");
+        client.ask("qmp_capabilities", json!({}));
+        client
+    }
+
+    /// What is returned, whatever events come before.
+    fn ask(&mut self, command: &str, arguments: Value) -> Value {
+        self.send(command, arguments);
+        loop {
+            let line = self.line();
+            assert!(line.get("error").is_none(), "{command}: {line}");
+            if let Some(value) = line.get("return") {
+                return value.clone();
+            }
+        }
+    }
+
+    fn send(&mut self, command: &str, arguments: Value) {
+        // In one piece, and nothing behind it: after a `quit` nobody may be there to take that.
+        let request = json!({"execute": command, "arguments": arguments}).to_string();
+        self.replies.get_ref().write_all(request.as_bytes()).expect("it listens");
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.replies.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    fn until_status(&mut self, wanted: &str) {
+        until(wanted, || (self.ask("query-migrate", json!({}))["status"] == wanted).then_some(()));
+    }
+}
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: never came");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A path in a directory that goes with the test.
+fn in_directory(directory: &tempfile::TempDir, name: &str) -> (PathBuf, String) {
+    let path = directory.path().join(name);
+    let text = path.to_str().expect("text").to_owned();
+    (path, text)
+}
+
+#[test]
+fn the_first_signal_ends_the_wait_for_a_client() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_, socket) = in_directory(&directory, "qmp");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let monitor = format!("unix:{socket},server=on");
+        let mut destination = Destination::start(&["tcp:127.0.0.1:0", "--qmp", &monitor]);
+        destination.until_it_catches(signal);
+        destination.signal(signal);
+        let (code, _, log) = destination.end();
+        assert_eq!(code, Some(0), "{signal}: {log}");
+        assert!(!log.contains("listening on"), "nobody has come: {log}");
+    }
+}
+
+#[test]
+fn quit_on_one_monitor_ends_the_wait_for_the_client_of_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ((_, waits), (path, serves)) =
+        (in_directory(&directory, "waits"), in_directory(&directory, "serves"));
+    let monitors = [format!("unix:{waits},server=on"), format!("unix:{serves},server=on,wait=off")];
+    let mut destination =
+        Destination::start(&["tcp:127.0.0.1:0", "--qmp", &monitors[0], "--qmp", &monitors[1]]);
+    Client::connect(&path).ask("quit", json!({}));
+    assert_eq!(destination.end().0, Some(0));
+}
+
+#[test]
+fn the_start_goes_on_when_the_client_has_come() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, socket) = in_directory(&directory, "qmp");
+    let monitor = format!("unix:{socket},server=on");
+    let mut destination = Destination::start(&["tcp:127.0.0.1:0", "--qmp", &monitor]);
+    let mut client = Client::connect(&path);
+    client.until_status("setup");
+    client.ask("quit", json!({}));
+    let (code, _, log) = destination.end();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("listening on") && log.contains("stopped by operator"), "{log}");
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
