@@ -1,5 +1,7 @@
 //! `landfall receive`: the destination.
 
+mod contradictions;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -42,6 +44,7 @@ enum Happening {
 /// Runs the destination: without QMP until its migration has ended, with QMP
 /// until it is told to quit.
 pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Failure> {
+    contradictions::refuse(&arguments)?;
     let addresses = addresses(&arguments)?;
     let (happen, happenings) = crossbeam_channel::unbounded();
     let events = EventSender::new();
@@ -112,7 +115,8 @@ impl Session<'_> {
         Live::new(self.quiet, self.arguments.interval).follow(migration);
         let ended = migration.wait();
         self.write(migration)?;
-        let to_stderr = self.arguments.json.as_deref() == Some(Path::new("-"));
+        let to_stderr = self.arguments.json.as_deref() == Some(Path::new("-"))
+            || contradictions::has_stdio(&self.arguments.qmp);
         if !self.quiet {
             table::print(&report::summary(migration), to_stderr);
         }

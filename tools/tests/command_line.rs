@@ -156,7 +156,6 @@ fn wrong_command_lines_exit_with_2() {
         &["receive", "tcp:127.0.0.1:0", "--multifd", "256"],
         &["receive", "tcp:127.0.0.1:0", "--hugepages", "4M"],
         &["receive", "tcp:127.0.0.1:0", "--stall-timeout", "0"],
-        &["receive", "tcp:127.0.0.1:0", "--dump", "/tmp/x", "--sink", "discard"],
         &["receive", "rdma:127.0.0.1:4444"],
         &["send", "nowhere"],
         &["verify", "/nonexistent/a", "/nonexistent/b"],
@@ -164,6 +163,23 @@ fn wrong_command_lines_exit_with_2() {
         let output = landfall(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
         assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_had_together_are_refused_with_the_reason() {
+    let stdout = "standard output is the monitor's";
+    let dropped = "pages are dropped";
+    for (more, says) in [
+        (&["--sink", "discard", "--dump", "/nonexistent/d"][..], dropped),
+        (&["--sink", "discard", "--mem-path", "/nonexistent/d"], dropped),
+        (&["--sink", "discard", "--digest"], dropped),
+        (&["--qmp", "stdio", "--json", "-"], stdout),
+    ] {
+        let refused = landfall(&[&["receive", "tcp:127.0.0.1:0"], more].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{more:?}: {said}");
+        assert!(said.contains(says), "{more:?}: {said}");
     }
 }
 

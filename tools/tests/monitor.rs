@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,12 @@ fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn send(uri: &str) {
+    let arguments = ["send", uri, "--ram", "16M", "--multifd", "0", "-q"];
+    let sent = Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().expect("starts");
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+}
+
 /// A path in a directory that goes with the test.
 fn in_directory(directory: &tempfile::TempDir, name: &str) -> (PathBuf, String) {
     let path = directory.path().join(name);
@@ -162,6 +169,36 @@ fn the_start_goes_on_when_the_client_has_come() {
     let (code, _, log) = destination.end();
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("listening on") && log.contains("stopped by operator"), "{log}");
+}
+
+#[test]
+fn with_a_monitor_on_stdio_nothing_else_goes_to_standard_output() {
+    let mut destination = Destination::start(&["tcp:127.0.0.1:0", "--qmp", "stdio"]);
+    let log = BufReader::new(destination.0.stderr.take().expect("a pipe"));
+    let (told, lines) = mpsc::channel();
+    thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
+    let line_with = |text: &str| loop {
+        let line = lines.recv_timeout(PATIENCE);
+        let line = line.unwrap_or_else(|_| panic!("'{text}' is not on stderr"));
+        if line.contains(text) {
+            break line;
+        }
+    };
+    let listening = line_with("listening on ");
+    let (_, place) = listening.split_once("listening on ").expect("just found");
+    send(place.split(';').next().expect("a place"));
+    // The table comes while the monitor is there.
+    line_with("sync points");
+    let commands = r#"{"execute": "qmp_capabilities"} {"execute": "quit"}"#;
+    let mut input = destination.0.stdin.take().expect("a pipe");
+    input.write_all(commands.as_bytes()).expect("it reads");
+    let code = until("its end", || destination.0.try_wait().expect("a child")).code();
+    assert_eq!(code, Some(0));
+    let mut out = String::new();
+    destination.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+    let lines = out.lines().map(|line| serde_json::from_str(line).expect(line));
+    let lines: Vec<Value> = lines.collect();
+    assert!(lines.iter().any(|line| line["event"] == "SHUTDOWN"), "{out}");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
