@@ -2,9 +2,10 @@
 
 mod contradictions;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, Server};
@@ -95,7 +96,7 @@ impl Session<'_> {
                 Happening::Clients => drop(self.monitor.start(self.addresses)?),
                 Happening::Listening => {
                     let Some(migration) = self.receiver.current() else { continue };
-                    last = self.follow(&migration)?;
+                    last = self.follow(&migration);
                     if self.arguments.qmp.is_empty() {
                         break;
                     }
@@ -107,26 +108,30 @@ impl Session<'_> {
         Ok(last)
     }
 
-    /// Shows a run until it has ended, then writes what was asked for.
-    fn follow(&self, migration: &Migration) -> Result<Exit, Failure> {
+    /// Shows a run until it has ended, says how, then writes what was asked for.
+    fn follow(&self, migration: &Migration) -> Exit {
         if !self.quiet {
             self.announce(migration);
         }
         Live::new(self.quiet, self.arguments.interval).follow(migration);
         let ended = migration.wait();
-        self.write(migration)?;
-        let to_stderr = self.arguments.json.as_deref() == Some(Path::new("-"))
-            || contradictions::has_stdio(&self.arguments.qmp);
         if !self.quiet {
-            table::print(&report::summary(migration), to_stderr);
+            let is_taken = self.arguments.json.as_deref() == Some(Path::new("-"))
+                || contradictions::has_stdio(&self.arguments.qmp);
+            table::print(&report::summary(migration), is_taken);
         }
-        match &ended.error {
-            None => Ok(Exit::Ok),
-            Some(error) => {
-                eprintln!("landfall: migration failed ({}): {error}", error.family);
-                Ok(exit_of(error))
-            }
-        }
+        let exit = ended.error.as_ref().map_or(Exit::Ok, |error| {
+            eprintln!("landfall: migration failed ({}): {error}", error.family);
+            exit_of(error)
+        });
+        // Behind what was said of the run: that stays true.
+        self.write(migration).map_or_else(
+            |failure| {
+                eprintln!("landfall: {failure}");
+                failure.exit
+            },
+            |()| exit,
+        )
     }
 
     fn announce(&self, migration: &Migration) {
@@ -176,7 +181,8 @@ impl Session<'_> {
             run_directory::dump(directory, migration, &value)?;
         }
         match arguments.json.as_deref() {
-            Some(path) if path == Path::new("-") => println!("{value:#}"),
+            Some(path) if path == Path::new("-") => writeln!(io::stdout(), "{value:#}")
+                .map_err(|error| Failure::host(format!("standard output: {error}")))?,
             Some(path) => files::write_json(path, &value)?,
             None => {}
         }

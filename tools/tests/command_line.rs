@@ -218,6 +218,22 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
 }
 
 #[test]
+fn a_report_that_nobody_takes_is_an_error_of_the_host() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let mut child = Command::new(PROGRAM)
+        .args(["receive", "exec:true", "--json", "-"])
+        .stdin(Stdio::null())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("landfall starts");
+    let mut log = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3), "{log}");
+    assert!(log.contains("migration failed") && log.contains("standard output"), "{log}");
+}
+
+#[test]
 fn every_form_of_the_synthetic_source_arrives_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,6 +100,13 @@ impl Client {
         let mut line = String::new();
         self.replies.read_line(&mut line).expect("a line");
         serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// Starts a run and says at which port.
+    fn listen(&mut self) -> u16 {
+        self.ask("migrate-incoming", json!({"uri": "tcp:127.0.0.1:0"}));
+        let port = &self.ask("query-migrate", json!({}))["socket-address"][0]["port"];
+        port.as_str().expect("a port").parse().expect("a number")
     }
 
     fn until_status(&mut self, wanted: &str) {
@@ -199,6 +207,34 @@ fn with_a_monitor_on_stdio_nothing_else_goes_to_standard_output() {
     let lines = out.lines().map(|line| serde_json::from_str(line).expect(line));
     let lines: Vec<Value> = lines.collect();
     assert!(lines.iter().any(|line| line["event"] == "SHUTDOWN"), "{out}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_behind_the_run_and_the_monitor_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, socket) = in_directory(&directory, "qmp");
+    let (_, json) = in_directory(&directory, "no/such/report.json");
+    let monitor = format!("unix:{socket},server=on,wait=off");
+    let mut destination = Destination::start(&["defer", "--qmp", &monitor, "--json", &json]);
+    let mut client = Client::connect(&path);
+    let port = client.listen();
+    TcpStream::connect(("127.0.0.1", port))
+        .and_then(|mut source| source.write_all(b"QEVM\0\0\0\x09"))
+        .expect("it listens");
+    client.until_status("failed");
+    let port = client.listen();
+    send(&format!("tcp:127.0.0.1:{port}"));
+    client.until_status("completed");
+    client.send("quit", json!({}));
+    assert_eq!(client.line()["event"], "SHUTDOWN");
+    assert_eq!(client.line(), json!({"return": {}}));
+    let (code, out, log) = destination.end();
+    assert_eq!(code, Some(3), "{log}");
+    assert_eq!(out.matches("sync points").count(), 2, "a table for each run: {out}");
+    let [failed, report] = ["migration failed (malformed)", "report.json"]
+        .map(|text| log.find(text).unwrap_or_else(|| panic!("{text}: {log}")));
+    assert!(failed < report, "{log}");
+    assert_eq!(log.matches("report.json").count(), 2, "{log}");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
