@@ -39,15 +39,15 @@ fn rows(summary: &Summary) -> Table {
         "unique, resent",
         format!("{}, {}", BinaryBytes(pages.unique * page), BinaryBytes(pages.resent() * page)),
     );
-    row(
-        "zero pages",
-        format!(
-            "{} cleared, {} already zero, {} sent in full",
-            pages.zero_written,
-            pages.zero_skipped(),
-            pages.zero_sent_full
-        ),
-    );
+    if let (Some(zeros), Some(skipped)) = (pages.zeros, pages.zero_skipped()) {
+        row(
+            "zero pages",
+            format!(
+                "{} cleared, {skipped} already zero, {} sent in full",
+                zeros.written, zeros.sent_full
+            ),
+        );
+    }
     row("sync points", summary.rounds.to_string());
     if let Some(cpu) = summary.cpu_s_per_gib {
         row(

@@ -139,10 +139,14 @@ fn dropped_pages_are_counted_and_the_source_keeps_its_guest() {
         let sent = send(&destination.uri, &["--multifd", "2", "--zero", "50"]);
         assert_eq!(sent.status.code(), Some(1), "the guest stays: {}", text(&sent.stderr));
         assert!(text(&sent.stderr).contains("SHUT 1"), "{}", text(&sent.stderr));
-        let (code, _, log) = destination.end();
+        let (code, out, log) = destination.end();
         assert_eq!(code, Some(0), "{log}");
         let report = report(Path::new(json));
         assert_eq!(report["query-migrate"]["ram"]["remaining"], 0, "{place}");
+        for name in ["zero-written-pages", "zero-skipped-pages", "zero-sent-full-pages"] {
+            assert!(report["pages"].get(name).is_none(), "nobody has looked: {name}");
+        }
+        assert!(out.contains("sync points") && !out.contains("zero pages"), "{out}");
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{query_migrate, query_receiver, summary};
 use crate::error::RunError;
 use crate::listen::Address;
+use crate::migration::Sink;
 use crate::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
 use crate::status::Status;
 use source::{BIOS_BYTES, CHANNELS, MEM_BYTES, Packet, Source, VMDESC};
@@ -26,9 +27,13 @@ struct Run {
 
 impl Run {
     fn listen() -> Self {
+        Self::with(Sink::Ram)
+    }
+
+    fn with(sink: Sink) -> Self {
         let memory = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
         let config =
-            ReceiverConfig { memory, readers: Some(CHANNELS), ..ReceiverConfig::default() };
+            ReceiverConfig { memory, sink, readers: Some(CHANNELS), ..ReceiverConfig::default() };
         let receiver = Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {}).unwrap();
         let address = Address::parse("tcp:127.0.0.1:0").unwrap();
         let incoming = Incoming { channels: Some(CHANNELS as u8), ..Incoming::default() };
@@ -128,6 +133,22 @@ fn a_completed_run_is_told_number_for_number() {
     assert_eq!((short.status, short.rounds, short.channels), (Status::Completed, 3, CHANNELS));
     assert_eq!(short.wire_bytes, report["wire"]["bytes"].as_u64().unwrap());
     assert!(short.switchover_to_loaded_ns.is_some() && short.cpu_ns > 0);
+}
+
+#[test]
+fn of_pages_that_are_dropped_nothing_is_told_but_that_they_came() {
+    let run = Run::with(Sink::Discard);
+    let mut source = run.source();
+    run.arrive(&mut source);
+    source.finish();
+    assert_eq!(run.migration.wait().error, None);
+    let report = query_receiver(&run.migration);
+    for of in [&report["pages"], &report["blocks"][0]] {
+        let counts = PAGE_COUNTS.map(|name| of.get(name).and_then(Value::as_u64));
+        assert_eq!(counts, [Some(5), Some(4), Some(6), Some(3), None, None, None], "{of:#}");
+    }
+    let pages = summary(&run.migration).pages;
+    assert_eq!((pages.zeros, pages.zero_skipped()), (None, None));
 }
 
 #[test]
