@@ -143,7 +143,8 @@ pub(crate) struct ReceiveArguments {
     /// Append the report of each run to FILE, one line each
     #[arg(long, value_name = "FILE")]
     pub(crate) json_lines: Option<PathBuf>,
-    /// A line of figures every SECS seconds where stderr is no terminal
+    /// A line of figures every SECS seconds from the last connection on, where stderr is no
+    /// terminal
     #[arg(short = 'i', long = "interval", value_name = "SECS", value_parser = seconds)]
     pub(crate) interval: Option<Duration>,
     /// Nothing for so long inside a handshake, header, packet or section, or at a sync point, is

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -219,6 +221,18 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
     assert!(log.contains("stopped by operator"), "{log}");
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["status"], "failed");
+}
+
+#[test]
+fn lines_of_figures_come_at_intervals_however_long_nobody_had_come() {
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "0", "-i", "1"]);
+    thread::sleep(Duration::from_secs(3));
+    let before = Instant::now();
+    let sent = send(&destination.uri, &["--multifd", "0", "--pace", "8M"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let (_, _, log) = destination.end();
+    let lines = log.lines().filter(|line| line.contains("resent  round")).count();
+    assert!((1..=before.elapsed().as_secs() as usize).contains(&lines), "{log}");
 }
 
 #[test]
