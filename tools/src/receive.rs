@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     }
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
-    let server = Server::start(&arguments.qmp, handler, &events).map_err(Failure::host)?;
+    let server = Server::start(&arguments.qmp, handler, &events)?;
     stop_on_signal(&destination, &receiver, happen.clone())?;
     // Not waited for here: a signal, or `quit` on another monitor, may come first.
     let clients = server.first_clients();

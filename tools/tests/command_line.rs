@@ -80,6 +80,13 @@ fn the_demo_verifies_every_page_and_prints_query_migrate() {
 }
 
 #[test]
+fn a_quiet_demo_says_nothing_if_all_is_well() {
+    let output = landfall(&["demo", "--ram", "16M", "-q"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", ""));
+}
+
+#[test]
 fn what_is_sent_arrives_in_the_run_directory_whichever_way_it_came() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
@@ -121,6 +128,8 @@ fn a_dump_is_the_same_directory_and_one_flipped_byte_is_found() {
     }
     let (a, b) = (path("mapped"), path("dumped"));
     assert_eq!(landfall(&["verify", &a, &b]).status.code(), Some(0));
+    let quiet = landfall(&["-q", "verify", &a, &b]);
+    assert_eq!((quiet.status.code(), text(&quiet.stdout).as_str()), (Some(0), ""));
     let file = directory.path().join("dumped/ram/pc.ram.ram");
     let mut bytes = std::fs::read(&file).expect("the block");
     bytes[5_000_000] ^= 1;
@@ -176,11 +185,14 @@ fn wrong_command_lines_exit_with_2() {
 fn options_that_cannot_be_had_together_are_refused_with_the_reason() {
     let stdout = "standard output is the monitor's";
     let dropped = "pages are dropped";
+    let twice = "is given twice";
     for (more, says) in [
         (&["--sink", "discard", "--dump", "/nonexistent/d"][..], dropped),
         (&["--sink", "discard", "--mem-path", "/nonexistent/d"], dropped),
         (&["--sink", "discard", "--digest"], dropped),
         (&["--qmp", "stdio", "--json", "-"], stdout),
+        (&["--qmp", "unix:/nonexistent/q,server=on", "--qmp", "unix:/nonexistent/q,server"], twice),
+        (&["--qmp", "stdio", "--qmp", "stdio"], twice),
     ] {
         let refused = landfall(&[&["receive", "tcp:127.0.0.1:0"], more].concat());
         let said = text(&refused.stderr);
