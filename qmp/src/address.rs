@@ -2,6 +2,8 @@
 
 use std::{fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
 
+use crate::OptionString;
+
 /// One monitor's place: the value of QEMU's `-qmp`, plus `fd:N` for what `-chardev socket,fd=N` says.
 ///
 /// `unix:PATH`, `tcp:HOST:PORT`, `fd:N` (or `fd=N`), each with `,server=on|off` and `,wait=on|off`
@@ -85,10 +87,9 @@ impl FromStr for MonitorAddress {
             "none" | "null" => return Ok(Self::None),
             _ => {}
         }
-        let mut parts = split(text).into_iter();
-        let place = parts.next().ok_or_else(form)?;
+        let (place, options) = OptionString::behind_value(text);
         let socket = socket(&place).ok_or_else(form)?;
-        let role = role(parts)?;
+        let role = role(options)?;
         Ok(Self::Socket { socket, role })
     }
 }
@@ -148,15 +149,13 @@ fn socket(place: &str) -> Option<MonitorSocket> {
     (fd >= 0).then_some(MonitorSocket::Fd(fd))
 }
 
-fn role(options: impl Iterator<Item = String>) -> Result<Role, AddressError> {
+fn role(options: OptionString<'_>) -> Result<Role, AddressError> {
     let mut server = false;
     let mut wait = None;
-    for option in options {
-        let (name, value) = match option.split_once('=') {
-            Some((name, value)) => (name, switch(name, value)?),
-            None => match option.as_str() {
-                // A trailing comma is legal.
-                "" => continue,
+    for (name, value) in options {
+        let (name, value) = match value {
+            Some(value) => (name, switch(name, &value)?),
+            None => match name {
                 "noserver" => ("server", false),
                 "nowait" => ("wait", false),
                 flag => (flag, true),
@@ -167,7 +166,7 @@ fn role(options: impl Iterator<Item = String>) -> Result<Role, AddressError> {
             "wait" => wait = Some(value),
             // Monitors never delay what they send, so this changes nothing.
             "nodelay" => {}
-            _ => return Err(AddressError::Option(option)),
+            _ => return Err(AddressError::Option(name.to_owned())),
         }
     }
     match (server, wait) {
@@ -187,20 +186,6 @@ fn switch(name: &str, value: &str) -> Result<bool, AddressError> {
         "off" | "no" | "false" | "n" => Ok(false),
         _ => Err(AddressError::Switch { name: name.to_owned(), value: value.to_owned() }),
     }
-}
-
-/// Splits at commas; two of them are one that belongs to the value.
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c == ',' && rest.next_if_eq(&',').is_none() {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(c);
-        }
-    }
-    parts
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What goes out to one client: a bounded queue between those who answer and the thread that writes.
 
 use std::{
+    collections::VecDeque,
     os::fd::OwnedFd,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -24,8 +25,10 @@ pub(crate) enum Mode {
 ///
 /// Lines are added by dispatcher, reader and event senders, never blocking, and taken by the one
 /// thread that owns the connection. What bounds the queue: no command is begun while it is full
-/// ([`OUTPUT_BYTES_MAX`]), so it exceeds that by at most the replies in flight; and a client whose
-/// queue is full when an event comes is disconnected, because it could not tell that one is missing.
+/// ([`OUTPUT_BYTES_MAX`]), so it exceeds that by at most the replies in flight and the events; and a
+/// client that has so many events waiting that there is no room for the next
+/// ([`EVENT_BYTES_MAX`]) is disconnected, because it could not tell that one is missing. Replies do
+/// not count there: whoever asks for much may read it slowly.
 #[derive(Debug)]
 pub(crate) struct Client {
     output: Mutex<Output>,
@@ -42,9 +45,21 @@ struct Output {
     /// Bytes ever added, and bytes ever handed to the kernel.
     added_bytes: u64,
     sent_bytes: u64,
+    /// Events that the kernel has not taken whole, in order.
+    events: VecDeque<Event>,
+    /// Their bytes together.
+    event_bytes: u64,
     /// The client hears nothing any more, though it may have said something we have yet to read.
     deaf: bool,
     closed: bool,
+}
+
+/// A line in the queue that nobody asked for.
+#[derive(Debug)]
+struct Event {
+    /// [`Output::added_bytes`] behind it.
+    end: u64,
+    bytes: u64,
 }
 
 impl Client {
@@ -56,6 +71,8 @@ impl Client {
                 waiting: Vec::new(),
                 added_bytes: 0,
                 sent_bytes: 0,
+                events: VecDeque::new(),
+                event_bytes: 0,
                 deaf: false,
                 closed: false,
             }),
@@ -87,11 +104,11 @@ impl Client {
         if output.mode == Mode::Negotiating || output.closed {
             return;
         }
-        let full = output.is_full();
+        let full = output.event_bytes >= EVENT_BYTES_MAX;
         if full {
             output.close();
         } else {
-            output.add(line);
+            output.add_event(line);
         }
         drop(output);
         if full {
@@ -112,6 +129,7 @@ impl Client {
         let mut output = self.lock();
         output.sent_bytes += bytes as u64;
         assert!(output.sent_bytes <= output.added_bytes, "sent more than was said");
+        output.forget_sent_events();
         drop(output);
         self.changed.notify_all();
     }
@@ -122,6 +140,7 @@ impl Client {
         output.deaf = true;
         output.waiting = Vec::new();
         output.sent_bytes = output.added_bytes;
+        output.forget_sent_events();
         drop(output);
         self.changed.notify_all();
     }
@@ -197,6 +216,23 @@ impl Output {
         }
     }
 
+    fn add_event(&mut self, line: &[u8]) {
+        let before = self.added_bytes;
+        self.add(line);
+        let bytes = self.added_bytes - before;
+        if bytes > 0 {
+            self.events.push_back(Event { end: self.added_bytes, bytes });
+            self.event_bytes += bytes;
+        }
+    }
+
+    fn forget_sent_events(&mut self) {
+        while let Some(event) = self.events.front().filter(|event| event.end <= self.sent_bytes) {
+            self.event_bytes -= event.bytes;
+            self.events.pop_front();
+        }
+    }
+
     fn unsent(&self) -> u64 {
         self.added_bytes - self.sent_bytes
     }
@@ -211,9 +247,12 @@ impl Output {
     }
 }
 
-/// Bytes waiting for a client beyond which it is not served: some 2000 events, while a migration
-/// makes a handful.
+/// Bytes waiting for a client, replies and events, beyond which it is not served.
 const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
+
+/// Bytes of events waiting for a client beyond which it is disconnected: some 2000 events, while a
+/// migration makes a handful.
+const EVENT_BYTES_MAX: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -245,10 +284,32 @@ mod tests {
             client.event(&line);
             events += 1;
         }
-        assert_eq!(events, OUTPUT_BYTES_MAX.div_ceil(1000) + 1);
+        assert_eq!(events, EVENT_BYTES_MAX.div_ceil(1000) + 1);
         assert_eq!(taken(&client), "");
         assert!(!client.wait_for_room());
         client.wait_until_sent(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_reply_that_is_read_slowly_leaves_events_all_their_room() {
+        let client = Client::new(None);
+        client.reply(&vec![b'x'; 4 * OUTPUT_BYTES_MAX as usize], Some(Mode::Open { oob: false }));
+        assert!(client.is_full(), "for commands");
+        let line = vec![b'x'; EVENT_BYTES_MAX as usize / 4];
+        for _ in 0..4 {
+            client.event(&line);
+        }
+        assert!(!client.is_closed());
+        // All but the end of the last event: the first three make room, the last does not yet.
+        let mut bytes = Vec::new();
+        client.take(&mut bytes);
+        client.sent(bytes.len() - 1);
+        client.event(&line);
+        client.event(&line);
+        client.event(&line);
+        assert!(!client.is_closed());
+        client.event(&line);
+        assert!(client.is_closed());
     }
 
     #[test]

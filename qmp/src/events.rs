@@ -26,8 +26,8 @@ impl EventSender {
     /// Sends an event to every client that has negotiated, stamped with the time of day.
     ///
     /// It never blocks. All clients see events in the same order, and an event emitted before a
-    /// command returns comes before that command's reply. A client that has left 256 KiB unread is
-    /// disconnected. Without `data` the event has no such member.
+    /// command returns comes before that command's reply. A client that has left 256 KiB of events
+    /// unread is disconnected. Without `data` the event has no such member.
     pub fn emit(&self, name: &str, data: Option<Value>) {
         // Held while sending, which is what makes the order the same everywhere.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

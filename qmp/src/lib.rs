@@ -14,8 +14,9 @@
 //! ordinary commands in order. [`Conversation`] is the same session without sockets or threads.
 //!
 //! Limits against a hostile client: a message has at most 1 MiB and 65536 tokens and nests at most
-//! 1024 deep; at most 8 commands or 1 MiB of them queue; at most 256 KiB of output wait, beyond which
-//! commands stop being read and an event disconnects; 128 named descriptors per monitor.
+//! 1024 deep; at most 8 commands or 1 MiB of them queue; where 256 KiB of output wait, commands
+//! stop being read, and where 256 KiB of events wait, the next event disconnects; 128 named
+//! descriptors per monitor.
 
 mod address;
 mod arguments;
@@ -37,6 +38,7 @@ mod json;
 mod link;
 mod listener;
 mod monitor;
+mod option_string;
 mod request;
 mod server;
 mod wake;
@@ -48,4 +50,5 @@ pub use error::{ErrorClass, QmpError};
 pub use events::EventSender;
 pub use handler::{Arguments, Greeting, Handler, Session};
 pub use listener::Bound;
-pub use server::{Server, ServerError};
+pub use option_string::OptionString;
+pub use server::{FirstClients, Server, ServerError};

@@ -57,7 +57,7 @@ pub enum ServerError {
 impl Server {
     /// Binds or connects all monitors and starts serving them.
     ///
-    /// It does not wait for clients; see [`Server::wait_for_clients`]. `handler` may be called before
+    /// It does not wait for clients; see [`Server::first_clients`]. `handler` may be called before
     /// this returns. Events sent through `events` reach the clients of these monitors.
     ///
     /// # Errors
@@ -96,12 +96,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits until every monitor with `wait=on` has had its first client; `false` if `limit` passed
-    /// before. QEMU does so before it does anything else.
-    pub fn wait_for_clients(&self, limit: Option<Duration>) -> bool {
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut waiting = self.monitors.iter().filter(|running| running.waits);
-        waiting.all(|running| running.monitor.wait_for_client(deadline))
+    /// The first client of every monitor with `wait=on`. QEMU waits for them before it does anything
+    /// else.
+    pub fn first_clients(&self) -> FirstClients {
+        let waiting = self.monitors.iter().filter(|running| running.waits);
+        FirstClients { monitors: waiting.map(|running| Arc::clone(&running.monitor)).collect() }
     }
 
     /// Where the monitors that listen can be reached, in the order they were given.
@@ -117,6 +116,19 @@ impl Server {
     /// thread of a monitor, an after-reply action for instance.
     pub fn stop(self) {
         drop(self);
+    }
+}
+
+/// Clients to wait for, on whatever thread: the server may be stopped meanwhile.
+pub struct FirstClients {
+    monitors: Vec<Arc<Monitor>>,
+}
+
+impl FirstClients {
+    /// Waits until all have come; `false` if `limit` passed or the server was stopped before.
+    pub fn wait(&self, limit: Option<Duration>) -> bool {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        self.monitors.iter().all(|monitor| monitor.wait_for_client(deadline))
     }
 }
 

@@ -3,7 +3,7 @@
 mod program;
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     sync::Arc,
@@ -96,6 +96,27 @@ fn a_client_that_reads_no_events_is_disconnected_and_nobody_waits_for_it() {
         read += 1;
     }
     assert!((1..2000).contains(&read), "{read}");
+    scene.assert_unharmed();
+}
+
+#[test]
+fn a_client_that_reads_a_large_reply_slowly_gets_its_events_behind_it() {
+    let mut scene = Scene::new();
+    let mut client = Client::negotiated(&scene.hostile, true);
+    client.send("{'execute':'large','arguments':{'bytes':3000000}}");
+    // It has begun to read, so the whole reply is on its way.
+    let mut begin = [0; 12];
+    (&client.stream).read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"{\"return\": \"");
+    for _ in 0..10 {
+        scene.program.events.emit("MIGRATION", None);
+    }
+    assert_eq!(client.line().len(), 3_000_000 + "\"}".len());
+    for _ in 0..10 {
+        assert!(client.line().contains("MIGRATION"));
+        assert!(scene.good.line().contains("MIGRATION"));
+    }
+    drop(client);
     scene.assert_unharmed();
 }
 

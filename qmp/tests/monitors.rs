@@ -359,11 +359,26 @@ fn waiting_for_clients_ends_when_each_has_come() {
     let path = dir.path().join("q");
     let (program, _told) = Program::new();
     let server = start(&format!("unix:{},server=on", path.display()), &program).unwrap();
-    assert!(!server.wait_for_clients(Some(Duration::from_millis(20))));
+    let clients = server.first_clients();
+    assert!(!clients.wait(Some(Duration::from_millis(20))));
     let client = thread::spawn(move || Client::negotiated(&path, false));
-    assert!(server.wait_for_clients(Some(PATIENCE)));
+    assert!(clients.wait(Some(PATIENCE)));
     client.join().unwrap();
-    assert!(server.wait_for_clients(None), "it has had one");
+    assert!(clients.wait(None), "it has had one");
+}
+
+#[test]
+fn waiting_for_clients_ends_when_the_server_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, _told) = Program::new();
+    let address = format!("unix:{},server=on", dir.path().join("q").display());
+    let server = start(&address, &program).unwrap();
+    let clients = server.first_clients();
+    let wait = thread::spawn(move || clients.wait(Some(PATIENCE)));
+    let begun = Instant::now();
+    server.stop();
+    assert!(!wait.join().unwrap());
+    assert!(begun.elapsed() < PATIENCE / 2);
 }
 
 #[test]

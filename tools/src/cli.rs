@@ -107,7 +107,7 @@ pub(crate) struct ReceiveArguments {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pool", "dump"])]
     pub(crate) mem_path: Option<PathBuf>,
     /// Write the same directory from anonymous memory after the run
-    #[arg(long, value_name = "DIR", conflicts_with = "sink")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) dump: Option<PathBuf>,
     /// Put a BLAKE3 hash of each RAM block into the JSON
     #[arg(long)]
@@ -136,14 +136,15 @@ pub(crate) struct ReceiveArguments {
     /// The guest's UUID: channels with another are refused
     #[arg(long)]
     pub(crate) uuid: Option<uuid::Uuid>,
-    /// Write the report of each run to FILE, replaced atomically; - is stdout and moves the
-    /// table to stderr
+    /// Write the report of each run to FILE, replaced atomically; - is stdout, unless a monitor
+    /// has that, and moves the table to stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Append the report of each run to FILE, one line each
     #[arg(long, value_name = "FILE")]
     pub(crate) json_lines: Option<PathBuf>,
-    /// A line of figures every SECS seconds where stderr is no terminal
+    /// A line of figures every SECS seconds from the last connection on, where stderr is no
+    /// terminal
     #[arg(short = 'i', long = "interval", value_name = "SECS", value_parser = seconds)]
     pub(crate) interval: Option<Duration>,
     /// Nothing for so long inside a handshake, header, packet or section, or at a sync point, is

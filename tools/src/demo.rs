@@ -80,8 +80,8 @@ fn finish(
     let ended = migration.wait();
     if !quiet {
         table::print(&report::summary(migration), false);
+        println!("{:#}", report::query_migrate(Some(migration)));
     }
-    println!("{:#}", report::query_migrate(Some(migration)));
     if let Some(error) = &ended.error {
         eprintln!("landfall: migration failed ({}): {error}", error.family);
         return Ok(exit_of(error));
@@ -97,12 +97,14 @@ fn finish(
     };
     match verify(plan, allowed_cpus().len(), read) {
         Ok(verified) => {
-            println!(
-                "every page is right: {} pages verified against seed {}, {} of them zero",
-                verified.pages,
-                plan.config().seed,
-                verified.zero
-            );
+            if !quiet {
+                println!(
+                    "every page is right: {} pages verified against seed {}, {} of them zero",
+                    verified.pages,
+                    plan.config().seed,
+                    verified.zero
+                );
+            }
             Ok(Exit::Ok)
         }
         Err(error) => {

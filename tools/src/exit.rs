@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use landfall_qmp::ServerError;
 use landfall_receiver::error::{Family, RunError};
 use landfall_receiver::listen::ListenError;
 use landfall_receiver::receiver::StartError;
@@ -69,6 +70,17 @@ impl From<StartError> for Failure {
             StartError::Busy => Exit::Failed,
         };
         Self { exit, text: error.to_string() }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Twice(_) => Self::usage(error),
+            ServerError::Listen { .. } | ServerError::Connect { .. } | ServerError::Host(_) => {
+                Self::host(error)
+            }
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Receive(arguments) => receive::run(*arguments, cli.quiet),
         Command::Demo(arguments) => demo::run(&arguments, cli.quiet),
         Command::Send(arguments) => send::run(&arguments, cli.quiet),
-        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments, cli.quiet),
         Command::Record(arguments) => record::run(&arguments, cli.quiet),
         Command::Replay(arguments) => replay::run(&arguments, cli.quiet),
         Command::Compare(arguments) => compare::run(&arguments, cli.verbose > 0, cli.quiet),

@@ -1,12 +1,16 @@
 //! What a person sees while a run goes on.
 
+mod lines;
+
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use landfall_receiver::receiver::Migration;
 use landfall_receiver::report::{self, Summary};
 use landfall_receiver::status::Status;
+
+use lines::Lines;
 
 /// One live line on a terminal, interval lines elsewhere if they are asked for.
 pub(crate) struct Live {
@@ -24,10 +28,9 @@ impl Live {
     pub(crate) fn follow(&self, migration: &Migration) {
         let terminal = std::io::stderr().is_terminal() && !self.quiet;
         let bar = bar(terminal);
-        let started = Instant::now();
-        let mut next_line = self.interval;
+        let mut lines = self.interval.map(Lines::new);
         while !migration.wait_for(REFRESH) {
-            if self.quiet || !(terminal || next_line.is_some()) {
+            if self.quiet || !(terminal || lines.is_some()) {
                 continue;
             }
             let summary = report::summary(migration);
@@ -38,9 +41,10 @@ impl Live {
                 bar.set_length(summary.ram_bytes);
                 bar.set_position(unique_bytes(&summary));
                 bar.set_message(line(&summary));
-            } else if let Some(at) = next_line.filter(|&at| started.elapsed() >= at) {
-                eprintln!("{:8.1} s  {}", started.elapsed().as_secs_f64(), line(&summary));
-                next_line = self.interval.map(|interval| at + interval);
+            } else if let (Some(lines), Some(ns)) = (&mut lines, summary.connected_for_ns)
+                && lines.is_due(ns)
+            {
+                eprintln!("{:8.1} s  {}", ns as f64 / 1e9, line(&summary));
             }
         }
         bar.finish_and_clear();

@@ -1,7 +1,11 @@
 //! `landfall receive`: the destination.
 
+mod contradictions;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{io, thread};
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, Server};
@@ -28,6 +32,8 @@ use crate::{stop, table};
 
 /// What the main thread waits for.
 enum Happening {
+    /// Every client has come that the start waits for.
+    Clients,
     /// A run has begun to listen.
     Listening,
     /// The process shall end.
@@ -39,6 +45,7 @@ enum Happening {
 /// Runs the destination: without QMP until its migration has ended, with QMP
 /// until it is told to quit.
 pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Failure> {
+    contradictions::refuse(&arguments)?;
     let addresses = addresses(&arguments)?;
     let (happen, happenings) = crossbeam_channel::unbounded();
     let events = EventSender::new();
@@ -50,13 +57,22 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     }
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
-    let server = Server::start(&arguments.qmp, handler, &events).map_err(Failure::host)?;
-    stop_on_signal(&destination, &receiver, happen)?;
-    server.wait_for_clients(None);
-    if !addresses.is_empty() {
-        monitor.start(&addresses)?;
-    }
-    let session = Session { arguments: &arguments, receiver: &receiver, quiet };
+    let server = Server::start(&arguments.qmp, handler, &events)?;
+    stop_on_signal(&destination, &receiver, happen.clone())?;
+    // Not waited for here: a signal, or `quit` on another monitor, may come first.
+    let clients = server.first_clients();
+    thread::spawn(move || {
+        if clients.wait(None) {
+            drop(happen.send(Happening::Clients));
+        }
+    });
+    let session = Session {
+        arguments: &arguments,
+        addresses: &addresses,
+        monitor: &monitor,
+        receiver: &receiver,
+        quiet,
+    };
     let exit = session.run(&happenings);
     server.stop();
     exit
@@ -65,6 +81,8 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
 /// The life of the process after start-up.
 struct Session<'a> {
     arguments: &'a ReceiveArguments,
+    addresses: &'a [Address],
+    monitor: &'a Monitor,
     receiver: &'a Receiver,
     quiet: bool,
 }
@@ -74,9 +92,11 @@ impl Session<'_> {
         let mut last = Exit::Ok;
         for happening in happenings {
             match happening {
+                Happening::Clients if self.addresses.is_empty() => {}
+                Happening::Clients => drop(self.monitor.start(self.addresses)?),
                 Happening::Listening => {
                     let Some(migration) = self.receiver.current() else { continue };
-                    last = self.follow(&migration)?;
+                    last = self.follow(&migration);
                     if self.arguments.qmp.is_empty() {
                         break;
                     }
@@ -88,25 +108,30 @@ impl Session<'_> {
         Ok(last)
     }
 
-    /// Shows a run until it has ended, then writes what was asked for.
-    fn follow(&self, migration: &Migration) -> Result<Exit, Failure> {
+    /// Shows a run until it has ended, says how, then writes what was asked for.
+    fn follow(&self, migration: &Migration) -> Exit {
         if !self.quiet {
             self.announce(migration);
         }
         Live::new(self.quiet, self.arguments.interval).follow(migration);
         let ended = migration.wait();
-        self.write(migration)?;
-        let to_stderr = self.arguments.json.as_deref() == Some(Path::new("-"));
         if !self.quiet {
-            table::print(&report::summary(migration), to_stderr);
+            let is_taken = self.arguments.json.as_deref() == Some(Path::new("-"))
+                || contradictions::has_stdio(&self.arguments.qmp);
+            table::print(&report::summary(migration), is_taken);
         }
-        match &ended.error {
-            None => Ok(Exit::Ok),
-            Some(error) => {
-                eprintln!("landfall: migration failed ({}): {error}", error.family);
-                Ok(exit_of(error))
-            }
-        }
+        let exit = ended.error.as_ref().map_or(Exit::Ok, |error| {
+            eprintln!("landfall: migration failed ({}): {error}", error.family);
+            exit_of(error)
+        });
+        // Behind what was said of the run: that stays true.
+        self.write(migration).map_or_else(
+            |failure| {
+                eprintln!("landfall: {failure}");
+                failure.exit
+            },
+            |()| exit,
+        )
     }
 
     fn announce(&self, migration: &Migration) {
@@ -156,7 +181,8 @@ impl Session<'_> {
             run_directory::dump(directory, migration, &value)?;
         }
         match arguments.json.as_deref() {
-            Some(path) if path == Path::new("-") => println!("{value:#}"),
+            Some(path) if path == Path::new("-") => writeln!(io::stdout(), "{value:#}")
+                .map_err(|error| Failure::host(format!("standard output: {error}")))?,
             Some(path) => files::write_json(path, &value)?,
             None => {}
         }

@@ -1,5 +1,7 @@
 //! The final table.
 
+use std::io::{Write, stderr, stdout};
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
@@ -7,12 +9,9 @@ use landfall_receiver::report::Summary;
 
 /// Prints what a run was, on stdout or on stderr.
 pub(crate) fn print(summary: &Summary, to_stderr: bool) {
-    let table = rows(summary);
-    if to_stderr {
-        eprintln!("{}", table.trim_fmt());
-    } else {
-        println!("{}", table.trim_fmt());
-    }
+    let table = rows(summary).trim_fmt();
+    // A table that nobody can read is no reason to end.
+    let _ = if to_stderr { writeln!(stderr(), "{table}") } else { writeln!(stdout(), "{table}") };
 }
 
 fn rows(summary: &Summary) -> Table {
@@ -40,15 +39,15 @@ fn rows(summary: &Summary) -> Table {
         "unique, resent",
         format!("{}, {}", BinaryBytes(pages.unique * page), BinaryBytes(pages.resent() * page)),
     );
-    row(
-        "zero pages",
-        format!(
-            "{} cleared, {} already zero, {} sent in full",
-            pages.zero_written,
-            pages.zero_skipped(),
-            pages.zero_sent_full
-        ),
-    );
+    if let (Some(zeros), Some(skipped)) = (pages.zeros, pages.zero_skipped()) {
+        row(
+            "zero pages",
+            format!(
+                "{} cleared, {skipped} already zero, {} sent in full",
+                zeros.written, zeros.sent_full
+            ),
+        );
+    }
     row("sync points", summary.rounds.to_string());
     if let Some(cpu) = summary.cpu_s_per_gib {
         row(

@@ -16,11 +16,13 @@ use compare::{Equal, Pair, Source};
 use difference::Difference;
 use image::{Block, Image};
 
-/// Compares, and prints either how much is equal or the first difference.
-pub(crate) fn run(arguments: &VerifyArguments) -> Result<Exit, Failure> {
+/// Compares, and prints either how much is equal, unless `quiet`, or the first difference.
+pub(crate) fn run(arguments: &VerifyArguments, quiet: bool) -> Result<Exit, Failure> {
     match check(arguments)? {
         Ok(Equal { blocks, bytes }) => {
-            println!("equal: {blocks} blocks, {bytes} bytes");
+            if !quiet {
+                println!("equal: {blocks} blocks, {bytes} bytes");
+            }
             Ok(Exit::Ok)
         }
         Err(difference) => {

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -78,6 +80,13 @@ fn the_demo_verifies_every_page_and_prints_query_migrate() {
 }
 
 #[test]
+fn a_quiet_demo_says_nothing_if_all_is_well() {
+    let output = landfall(&["demo", "--ram", "16M", "-q"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", ""));
+}
+
+#[test]
 fn what_is_sent_arrives_in_the_run_directory_whichever_way_it_came() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
@@ -119,6 +128,8 @@ fn a_dump_is_the_same_directory_and_one_flipped_byte_is_found() {
     }
     let (a, b) = (path("mapped"), path("dumped"));
     assert_eq!(landfall(&["verify", &a, &b]).status.code(), Some(0));
+    let quiet = landfall(&["-q", "verify", &a, &b]);
+    assert_eq!((quiet.status.code(), text(&quiet.stdout).as_str()), (Some(0), ""));
     let file = directory.path().join("dumped/ram/pc.ram.ram");
     let mut bytes = std::fs::read(&file).expect("the block");
     bytes[5_000_000] ^= 1;
@@ -139,10 +150,14 @@ fn dropped_pages_are_counted_and_the_source_keeps_its_guest() {
         let sent = send(&destination.uri, &["--multifd", "2", "--zero", "50"]);
         assert_eq!(sent.status.code(), Some(1), "the guest stays: {}", text(&sent.stderr));
         assert!(text(&sent.stderr).contains("SHUT 1"), "{}", text(&sent.stderr));
-        let (code, _, log) = destination.end();
+        let (code, out, log) = destination.end();
         assert_eq!(code, Some(0), "{log}");
         let report = report(Path::new(json));
         assert_eq!(report["query-migrate"]["ram"]["remaining"], 0, "{place}");
+        for name in ["zero-written-pages", "zero-skipped-pages", "zero-sent-full-pages"] {
+            assert!(report["pages"].get(name).is_none(), "nobody has looked: {name}");
+        }
+        assert!(out.contains("sync points") && !out.contains("zero pages"), "{out}");
     }
 }
 
@@ -156,7 +171,6 @@ fn wrong_command_lines_exit_with_2() {
         &["receive", "tcp:127.0.0.1:0", "--multifd", "256"],
         &["receive", "tcp:127.0.0.1:0", "--hugepages", "4M"],
         &["receive", "tcp:127.0.0.1:0", "--stall-timeout", "0"],
-        &["receive", "tcp:127.0.0.1:0", "--dump", "/tmp/x", "--sink", "discard"],
         &["receive", "rdma:127.0.0.1:4444"],
         &["send", "nowhere"],
         &["verify", "/nonexistent/a", "/nonexistent/b"],
@@ -164,6 +178,26 @@ fn wrong_command_lines_exit_with_2() {
         let output = landfall(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
         assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_had_together_are_refused_with_the_reason() {
+    let stdout = "standard output is the monitor's";
+    let dropped = "pages are dropped";
+    let twice = "is given twice";
+    for (more, says) in [
+        (&["--sink", "discard", "--dump", "/nonexistent/d"][..], dropped),
+        (&["--sink", "discard", "--mem-path", "/nonexistent/d"], dropped),
+        (&["--sink", "discard", "--digest"], dropped),
+        (&["--qmp", "stdio", "--json", "-"], stdout),
+        (&["--qmp", "unix:/nonexistent/q,server=on", "--qmp", "unix:/nonexistent/q,server"], twice),
+        (&["--qmp", "stdio", "--qmp", "stdio"], twice),
+    ] {
+        let refused = landfall(&[&["receive", "tcp:127.0.0.1:0"], more].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{more:?}: {said}");
+        assert!(said.contains(says), "{more:?}: {said}");
     }
 }
 
@@ -209,6 +243,34 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
     assert!(log.contains("stopped by operator"), "{log}");
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["status"], "failed");
+}
+
+#[test]
+fn lines_of_figures_come_at_intervals_however_long_nobody_had_come() {
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "0", "-i", "1"]);
+    thread::sleep(Duration::from_secs(3));
+    let before = Instant::now();
+    let sent = send(&destination.uri, &["--multifd", "0", "--pace", "8M"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let (_, _, log) = destination.end();
+    let lines = log.lines().filter(|line| line.contains("resent  round")).count();
+    assert!((1..=before.elapsed().as_secs() as usize).contains(&lines), "{log}");
+}
+
+#[test]
+fn a_report_that_nobody_takes_is_an_error_of_the_host() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let mut child = Command::new(PROGRAM)
+        .args(["receive", "exec:true", "--json", "-"])
+        .stdin(Stdio::null())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("landfall starts");
+    let mut log = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3), "{log}");
+    assert!(log.contains("migration failed") && log.contains("standard output"), "{log}");
 }
 
 #[test]

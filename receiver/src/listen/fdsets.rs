@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use landfall_qmp::OptionString;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::descriptor;
@@ -65,14 +66,14 @@ impl FdSets {
     /// QEMU's text: the value says something else, or there is no such descriptor.
     pub fn add_inherited(&self, option: &str) -> Result<(), String> {
         let (mut fd, mut set, mut opaque) = (None, None, None);
-        for part in option.split(',') {
-            let (name, value) = part.split_once('=').unwrap_or((part, "on"));
+        for (name, value) in OptionString::new(option) {
+            let value = value.unwrap_or_else(|| "on".into());
             let number =
                 || value.parse::<i64>().map_err(|_| format!("Parameter '{name}' expects a number"));
             match name {
                 "fd" => fd = Some(number()?),
                 "set" => set = Some(number()?),
-                "opaque" => opaque = Some(value.to_owned()),
+                "opaque" => opaque = Some(value),
                 _ => return Err(format!("Invalid parameter '{name}'")),
             }
         }
@@ -172,7 +173,9 @@ const FDS_MAX: usize = 128;
 mod tests {
     use std::fs::{File, OpenOptions};
     use std::io::{Read, Seek, SeekFrom};
+    use std::os::fd::IntoRawFd;
 
+    use nix::fcntl::FdFlag;
     use nix::unistd::pipe2;
 
     use super::*;
@@ -253,6 +256,29 @@ mod tests {
     }
 
     #[test]
+    fn options_are_read_as_qemu_reads_them() {
+        let inherited = || {
+            let file = File::open("/dev/null").unwrap();
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+            file.into_raw_fd()
+        };
+        for (rest, opaque) in [
+            ("", None),
+            (",", None),
+            (",opaque=a", Some("a")),
+            (",opaque=a,,b", Some("a,b")),
+            (",opaque=set=3,", Some("set=3")),
+            (",opaque=a,opaque=", Some("")),
+        ] {
+            let sets = FdSets::default();
+            let fd = inherited();
+            sets.add_inherited(&format!("fd={fd},set=2{rest}")).expect(rest);
+            let opaque = opaque.map(str::to_owned);
+            assert_eq!(sets.list(), [(2, vec![SetFd { fd, opaque }])], "{rest}");
+        }
+    }
+
+    #[test]
     fn options_are_refused_in_qemus_words() {
         let sets = FdSets::default();
         for (option, text) in [
@@ -265,6 +291,9 @@ mod tests {
             ("fd=x,set=1", "Parameter 'fd' expects a number"),
             ("fd=9,set=1.5", "Parameter 'set' expects a number"),
             ("fd=9,set=1,a=b", "Invalid parameter 'a'"),
+            ("fd=9,set=1,a,b", "Invalid parameter 'a'"),
+            (",fd=9,set=1", "Invalid parameter ''"),
+            ("fd=9,,set=1", "Parameter 'fd' expects a number"),
         ] {
             assert_eq!(sets.add_inherited(option).unwrap_err(), text, "{option}");
         }

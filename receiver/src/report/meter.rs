@@ -115,7 +115,7 @@ impl ProcessUse {
 
 impl Sample {
     fn of(totals: &Totals, at_ns: u64) -> Self {
-        let pages = totals.pages();
+        let pages = totals.pages;
         Self {
             at_ns,
             wire_bytes: totals.wire_bytes(),

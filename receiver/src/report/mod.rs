@@ -34,4 +34,4 @@ pub use meter::{Meter, ProcessUse, Rates};
 pub use query_migrate::{Figures, query_migrate};
 pub use query_receiver::{SCHEMA_NAME, SCHEMA_VERSION, nothing_yet, query_receiver};
 pub use summary::{ReaderLoad, Summary, summary};
-pub use totals::{PageTotals, Totals};
+pub use totals::{PageTotals, Totals, ZeroTotals};

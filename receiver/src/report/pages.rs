@@ -15,7 +15,7 @@ pub(super) fn pages(totals: &Totals) -> Value {
     let ram_pages = totals.ram_bytes.checked_div(totals.page_bytes.into());
     members.insert("ram-pages".into(), ram_pages.unwrap_or(0).into());
     members.insert("xbzrle-pages".into(), totals.xbzrle.into());
-    insert_pages(&mut members, totals.pages());
+    insert_pages(&mut members, totals.pages);
     Value::Object(members)
 }
 
@@ -37,13 +37,13 @@ fn one_block(block: &RamBlock, pages: PageTotals) -> Value {
 
 fn insert_pages(members: &mut Map<String, Value>, pages: PageTotals) {
     for (name, count) in [
-        ("normal-pages", pages.normal),
-        ("zero-pages", pages.zero),
-        ("unique-pages", pages.unique),
-        ("resent-pages", pages.resent()),
-        ("zero-written-pages", pages.zero_written),
+        ("normal-pages", Some(pages.normal)),
+        ("zero-pages", Some(pages.zero)),
+        ("unique-pages", Some(pages.unique)),
+        ("resent-pages", Some(pages.resent())),
+        ("zero-written-pages", pages.zeros.map(|zeros| zeros.written)),
         ("zero-skipped-pages", pages.zero_skipped()),
-        ("zero-sent-full-pages", pages.zero_sent_full),
+        ("zero-sent-full-pages", pages.zeros.map(|zeros| zeros.sent_full)),
     ] {
         members.insert(name.into(), count.into());
     }

@@ -29,7 +29,8 @@ pub(super) fn answer(snapshot: &Snapshot<'_>) -> Value {
     if let Some(error) = error {
         members.insert("error-desc".into(), error.text.as_str().into());
     }
-    if status != Status::Completed {
+    // Then nobody listens any more (QEMU's `migration_incoming_transport_cleanup`).
+    if !status.is_terminal() {
         let address = &snapshot.migration.socket_address;
         // Of a file, a command or a descriptor QEMU tells none either.
         if address.as_array().is_some_and(|places| !places.is_empty()) {

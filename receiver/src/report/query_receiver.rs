@@ -92,8 +92,8 @@ fn rates(snapshot: &Snapshot<'_>) -> Option<Value> {
     Some(json!({
         "window-ns": window_ns,
         "wire-bytes-per-second": per_second(totals.wire_bytes()),
-        "pages-per-second": per_second(totals.pages().arrived()),
-        "unique-pages-per-second": per_second(totals.pages().unique),
+        "pages-per-second": per_second(totals.pages.arrived()),
+        "unique-pages-per-second": per_second(totals.pages.unique),
         "cpu-s-per-gib": threads::cpu_s_per_gib(cpu, totals.wire_bytes()),
     }))
 }

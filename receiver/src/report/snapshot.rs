@@ -62,7 +62,7 @@ impl<'m> Snapshot<'m> {
     pub(super) fn figures(&self) -> Figures {
         let ms = self.connected_for_ns().unwrap_or(0) / NS_PER_MS;
         let least = u64::from(self.status.is_terminal());
-        let pages = self.totals.pages();
+        let pages = self.totals.pages;
         Figures {
             status: self.status,
             total_time_ms: ms.max(least),

@@ -104,7 +104,7 @@ pub fn summary(migration: &Migration) -> Summary {
         ram_bytes: totals.ram_bytes,
         page_bytes: totals.page_bytes,
         blocks: totals.blocks.len(),
-        pages: totals.pages(),
+        pages: totals.pages,
         wire_bytes,
         device_state_bytes: totals.device_state_bytes,
         packets: totals.packets,

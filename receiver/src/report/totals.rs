@@ -12,13 +12,25 @@ pub struct PageTotals {
     pub zero: u64,
     /// Received for the first time in this run.
     pub unique: u64,
+    /// What was found of zeros; `None` where pages are dropped, and nobody looks.
+    pub zeros: Option<ZeroTotals>,
+}
+
+/// What was found by looking at pages and at memory, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZeroTotals {
     /// Zero pages for which memory had to be cleared.
-    pub zero_written: u64,
+    pub written: u64,
     /// Sent with their data although all of it was zero.
-    pub zero_sent_full: u64,
+    pub sent_full: u64,
 }
 
 impl PageTotals {
+    /// Nothing has arrived, in a run that keeps its pages, or does not.
+    fn nothing(keep: bool) -> Self {
+        Self { zeros: keep.then(ZeroTotals::default), ..Self::default() }
+    }
+
     /// All arrivals.
     pub fn arrived(self) -> u64 {
         self.normal + self.zero
@@ -30,8 +42,8 @@ impl PageTotals {
     }
 
     /// Zero pages that were zero already: a bit was set, no memory touched.
-    pub fn zero_skipped(self) -> u64 {
-        self.zero.saturating_sub(self.zero_written)
+    pub fn zero_skipped(self) -> Option<u64> {
+        Some(self.zero.saturating_sub(self.zeros?.written))
     }
 
     /// Adds what one thread put into one block.
@@ -41,16 +53,20 @@ impl PageTotals {
         self.normal += counters.normal.get();
         self.zero += counters.zero.get();
         self.unique += counters.unique.get();
-        self.zero_written += counters.zero_written.get();
-        self.zero_sent_full += counters.zero_sent_full.get();
+        if let Some(zeros) = &mut self.zeros {
+            zeros.written += counters.zero_written.get();
+            zeros.sent_full += counters.zero_sent_full.get();
+        }
     }
 
     fn plus(mut self, other: Self) -> Self {
         self.normal += other.normal;
         self.zero += other.zero;
         self.unique += other.unique;
-        self.zero_written += other.zero_written;
-        self.zero_sent_full += other.zero_sent_full;
+        self.zeros = self.zeros.zip(other.zeros).map(|(one, other)| ZeroTotals {
+            written: one.written + other.written,
+            sent_full: one.sent_full + other.sent_full,
+        });
         self
     }
 }
@@ -62,6 +78,8 @@ pub struct Totals {
     pub ram_bytes: u64,
     /// The target's page size; 0 while no RAM block is known.
     pub page_bytes: u32,
+    /// Of all RAM blocks.
+    pub pages: PageTotals,
     /// One for each RAM block, in the source's order.
     pub blocks: Vec<PageTotals>,
     /// Pages decoded from XBZRLE, part of `normal`.
@@ -86,10 +104,11 @@ impl Totals {
     /// The sums as of now.
     pub fn of(run: &Run) -> Self {
         let ram = run.ram();
+        let nothing = PageTotals::nothing(run.terms.keep);
         let mut totals = Self {
             ram_bytes: ram.map_or(0, |ram| ram.total_bytes()),
             page_bytes: ram.map_or(0, |ram| ram.page_bytes()),
-            blocks: vec![PageTotals::default(); ram.map_or(0, |ram| ram.len())],
+            blocks: vec![nothing; ram.map_or(0, |ram| ram.len())],
             xbzrle: run.main.xbzrle.get(),
             main_wire_bytes: run.main.wire_bytes.get(),
             device_state_bytes: run.main.device_state_bytes.get(),
@@ -101,6 +120,7 @@ impl Totals {
                 sum.add(counters);
             }
         }
+        totals.pages = totals.blocks.iter().fold(nothing, |sum, block| sum.plus(*block));
         for channel in run.channels() {
             totals.channel_wire_bytes += channel.counters.wire_bytes.get();
             totals.device_packet_bytes += channel.counters.device_bytes.get();
@@ -108,11 +128,6 @@ impl Totals {
             totals.syncs += channel.counters.syncs.get();
         }
         totals
-    }
-
-    /// Pages of all blocks together.
-    pub fn pages(&self) -> PageTotals {
-        self.blocks.iter().fold(PageTotals::default(), |sum, block| sum.plus(*block))
     }
 
     /// Bytes from all sockets.

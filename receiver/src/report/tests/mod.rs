@@ -15,6 +15,7 @@ use super::{query_migrate, query_receiver, summary};
 use crate::clock::{NS_PER_S, now_ns};
 use crate::error::RunError;
 use crate::listen::Address;
+use crate::migration::Sink;
 use crate::receiver::{Incoming, Migration, Receiver, ReceiverConfig};
 use crate::status::Status;
 use source::{BIOS_BYTES, CHANNELS, MEM_BYTES, Packet, Source, VMDESC};
@@ -27,9 +28,13 @@ struct Run {
 
 impl Run {
     fn listen() -> Self {
+        Self::with(Sink::Ram)
+    }
+
+    fn with(sink: Sink) -> Self {
         let memory = MemoryConfig { hugepages: Hugepages::Off, ..MemoryConfig::default() };
         let config =
-            ReceiverConfig { memory, readers: Some(CHANNELS), ..ReceiverConfig::default() };
+            ReceiverConfig { memory, sink, readers: Some(CHANNELS), ..ReceiverConfig::default() };
         let receiver = Receiver::new(config, Arc::new(|_, _| {}), &|_, _| {}).unwrap();
         let address = Address::parse("tcp:127.0.0.1:0").unwrap();
         let incoming = Incoming { channels: Some(CHANNELS as u8), ..Incoming::default() };
@@ -132,6 +137,22 @@ fn a_completed_run_is_told_number_for_number() {
     assert_eq!((short.status, short.rounds, short.channels), (Status::Completed, 3, CHANNELS));
     assert_eq!(short.wire_bytes, report["wire"]["bytes"].as_u64().unwrap());
     assert!(short.switchover_to_loaded_ns.is_some() && short.cpu_ns > 0);
+}
+
+#[test]
+fn of_pages_that_are_dropped_nothing_is_told_but_that_they_came() {
+    let run = Run::with(Sink::Discard);
+    let mut source = run.source();
+    run.arrive(&mut source);
+    source.finish();
+    assert_eq!(run.migration.wait().error, None);
+    let report = query_receiver(&run.migration);
+    for of in [&report["pages"], &report["blocks"][0]] {
+        let counts = PAGE_COUNTS.map(|name| of.get(name).and_then(Value::as_u64));
+        assert_eq!(counts, [Some(5), Some(4), Some(6), Some(3), None, None, None], "{of:#}");
+    }
+    let pages = summary(&run.migration).pages;
+    assert_eq!((pages.zeros, pages.zero_skipped()), (None, None));
 }
 
 #[test]
@@ -261,6 +282,7 @@ fn a_failed_run_keeps_its_counters_and_the_first_error() {
         (&answer["status"], &answer["error-desc"]),
         (&json!("failed"), &json!("stopped by operator"))
     );
+    assert!(answer.get("socket-address").is_none());
     assert_eq!(answer["ram"]["normal"], 5);
     assert_eq!(answer["ram"]["remaining"], MEM_BYTES + BIOS_BYTES - 6 * 4096);
     let report = query_receiver(&run.migration);
@@ -275,7 +297,8 @@ fn a_run_that_failed_before_anybody_came_has_no_figures() {
     run.receiver.stop();
     let answer = query_migrate(Some(&run.migration));
     let names: Vec<_> = answer.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["status", "error-desc", "socket-address"]);
+    // Nobody listens any more.
+    assert_eq!(names, ["status", "error-desc"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::error::{Family, RunError};
+use crate::migration::Sink;
 use crate::report::digest::{add_digests, digest};
 use crate::report::{SCHEMA_NAME, SCHEMA_VERSION, nothing_yet, query_receiver};
 use held::Held;
@@ -36,6 +37,13 @@ fn reports_of_every_status_fit_the_schema_and_use_all_of_it() {
     add_digests(&mut report, &digest(ram));
     assert!(report["blocks"][0]["digest"].is_string());
     check(&report, "completed");
+
+    let dropped = Run::with(Sink::Discard);
+    let mut source = dropped.source();
+    dropped.arrive(&mut source);
+    source.finish();
+    dropped.migration.wait();
+    check(&query_receiver(&dropped.migration), "completed");
 
     let failed = Run::listen();
     let mut source = failed.source();
