@@ -154,7 +154,7 @@ pub(crate) struct ReceiveArguments {
     /// Nothing for so long anywhere is an error; off without it
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// A run may last so long from its first connection
+    /// A run may last so long from when its main stream came
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) max_time: Option<Duration>,
     /// Who may connect, as 10.0.0.0/8; repeatable; everybody without it
