@@ -5,6 +5,9 @@
 //! here: docs/performance.md.) Nothing goes out before the replies that had come before it when it
 //! was recorded: so the return path is answered to as the source did, and main's connection stays
 //! open until the destination has said what it said then.
+//!
+//! A destination that closes one connection early has said why, or will, by its own means: the
+//! others go on as far as it takes them.
 
 use std::{
     io,
@@ -100,24 +103,20 @@ pub fn replay(
     let stage = &stage;
     thread::scope(|scope| {
         let opened = recording.order().iter().enumerate();
+        let mut opening = true;
         for (index, entry) in opened.filter(|(_, entry)| entry.event == Event::Opened) {
             let channel = entry.channel as usize;
-            if let Some(throttle) = &stage.throttle {
-                throttle.wait(channel, index, entry.at_ns, || stage.is_over());
-            }
-            if !stage.replies_before(index) {
-                break;
+            opening = opening && stage.may_open(channel, index, entry.at_ns);
+            if !opening {
+                stage.leave(channel);
+                continue;
             }
             match Channel::open(channel, target, stage) {
                 Ok(one) => {
                     let one = Arc::new(one);
                     let reader = Arc::clone(&one);
                     scope.spawn(move || reader.read_replies(stage));
-                    scope.spawn(move || {
-                        if let Err(error) = one.send(stage) {
-                            stage.fail(error);
-                        }
-                    });
+                    scope.spawn(move || one.run(stage));
                 }
                 Err(error) => stage.fail(error),
             }
@@ -133,7 +132,7 @@ pub fn replay(
         cpu: Duration::from_nanos(process_cpu_use().since(cpu_before).total_ns()),
         held_share: if sending == 0 { 0.0 } else { held as f64 / sending as f64 },
         same_replies: !stage.replies_differ.load(Relaxed) && stage.all_replies_came(),
-        cut: *lock(&stage.cut),
+        cut: lock(&stage.cut).map(|(channel, _)| channel),
     })
 }
 
@@ -150,7 +149,8 @@ struct Stage<'a> {
     bytes: AtomicU64,
     sending_ns: AtomicU64,
     held_ns: AtomicU64,
-    cut: Mutex<Option<usize>>,
+    /// The first connection that the destination closed early, and when.
+    cut: Mutex<Option<(usize, Instant)>>,
     error: Mutex<Option<RecordingError>>,
 }
 
@@ -183,6 +183,27 @@ impl<'a> Stage<'a> {
         lock(&self.error).get_or_insert(error);
         self.options.stop.shut_down_all();
         self.more_replies.notify_all();
+    }
+
+    /// Waits until connection `channel`, opened with entry `index`, may be; false if it never will.
+    fn may_open(&self, channel: usize, index: usize, at_ns: u64) -> bool {
+        if let Some(throttle) = &self.throttle {
+            throttle.wait(channel, index, at_ns, || self.is_over());
+        }
+        self.replies_before(index)
+    }
+
+    /// Nothing more is sent on connection `channel`: no other waits for it.
+    fn leave(&self, channel: usize) {
+        if let Some(throttle) = &self.throttle {
+            throttle.passed(channel, None);
+        }
+    }
+
+    /// Whether a destination that has closed another connection has taken nothing since `since`
+    /// for so long that it never will.
+    fn is_given_up(&self, since: Instant) -> bool {
+        lock(&self.cut).is_some_and(|(_, cut)| cut.max(since).elapsed() > CLOSE_MAX)
     }
 
     /// Waits for the replies that had come before entry `index`; false if the replay is over.
@@ -230,8 +251,8 @@ struct Channel {
     index: usize,
     socket: Arc<OwnedFd>,
     replies: Vec<u8>,
-    /// Since when the source sends nothing more here.
-    closed: OnceLock<Instant>,
+    /// Since when nothing more is sent here.
+    done: OnceLock<Instant>,
 }
 
 impl Channel {
@@ -244,26 +265,23 @@ impl Channel {
         fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(|error| failed(error.into()))?;
         let path = stage.recording.directory.join(replies_name(index));
         let replies = std::fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
-        Ok(Self { index, socket, replies, closed: OnceLock::new() })
+        Ok(Self { index, socket, replies, done: OnceLock::new() })
+    }
+
+    /// Sends what can be sent. However that ends, no other connection waits for this one
+    /// afterwards, and the destination has only so long to close it.
+    fn run(&self, stage: &Stage<'_>) {
+        if let Err(error) = self.send(stage) {
+            stage.fail(error);
+        }
+        stage.leave(self.index);
+        let _ = self.done.set(Instant::now());
     }
 
     /// Sends what the source sent, and closes when it did.
     fn send(&self, stage: &Stage<'_>) -> Result<(), RecordingError> {
-        let pieces = &stage.pieces.data[self.index];
-        let mut at = 0;
-        for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
-            if !stage.replies_before(index) {
-                return Ok(());
-            }
-            if let Some(throttle) = &stage.throttle {
-                throttle.wait(self.index, index, at_ns, || stage.is_over());
-            }
-            if !self.send_bytes(&mut at, bytes, stage)? {
-                return Ok(());
-            }
-            if let Some(throttle) = &stage.throttle {
-                throttle.passed(self.index, pieces.get(place + 1).map(|piece| piece.index));
-            }
+        if !self.send_pieces(stage)? {
+            return Ok(());
         }
         let order = stage.recording.order();
         let closed = order.iter().position(|entry| {
@@ -271,20 +289,45 @@ impl Channel {
         });
         if stage.replies_before(closed.unwrap_or(order.len())) {
             let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
-            let _ = self.closed.set(Instant::now());
         }
         Ok(())
     }
 
-    /// Sends `bytes` from `at` on; false if the destination takes no more.
+    /// Sends all pieces; false if the destination does not take or not answer them all.
+    fn send_pieces(&self, stage: &Stage<'_>) -> Result<bool, RecordingError> {
+        let pieces = &stage.pieces.data[self.index];
+        let mut at = 0;
+        for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
+            if !stage.replies_before(index) {
+                return Ok(false);
+            }
+            if let Some(throttle) = &stage.throttle {
+                throttle.wait(self.index, index, at_ns, || stage.is_over());
+            }
+            let (begin, mut held) = (Instant::now(), Duration::ZERO);
+            let taken = self.send_bytes(&mut at, bytes, &mut held, stage);
+            stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
+            stage.held_ns.fetch_add(nanos(held), Relaxed);
+            if !taken? {
+                return Ok(false);
+            }
+            if let Some(throttle) = &stage.throttle {
+                throttle.passed(self.index, pieces.get(place + 1).map(|piece| piece.index));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends `bytes` from `at` on; false if the destination takes no more. `held` grows by the time
+    /// in which it took nothing.
     fn send_bytes(
         &self,
         at: &mut usize,
         bytes: u64,
+        held: &mut Duration,
         stage: &Stage<'_>,
     ) -> Result<bool, RecordingError> {
-        let begin = Instant::now();
-        let mut held = Duration::ZERO;
+        let mut taken = Instant::now();
         let mut left = bytes;
         let data = stage.recording.data[self.index].bytes();
         while left > 0 && !stage.is_over() {
@@ -301,6 +344,11 @@ impl Channel {
                     left -= sent as u64;
                     *at += sent;
                     stage.bytes.fetch_add(sent as u64, Relaxed);
+                    taken = Instant::now();
+                }
+                Err(Errno::EAGAIN) if stage.is_given_up(taken) => {
+                    let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+                    return Ok(false);
                 }
                 Err(Errno::EAGAIN) => {
                     if let Some(throttle) = &stage.throttle {
@@ -309,11 +357,11 @@ impl Channel {
                     let wait = Instant::now();
                     let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
                     let _ = poll(&mut fds, PollTimeout::from(TICK_MS));
-                    held += wait.elapsed();
+                    *held += wait.elapsed();
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
-                    lock(&stage.cut).get_or_insert(self.index);
+                    lock(&stage.cut).get_or_insert((self.index, Instant::now()));
                     stage.more_replies.notify_all();
                     return Ok(false);
                 }
@@ -323,8 +371,6 @@ impl Channel {
                 }
             }
         }
-        stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
-        stage.held_ns.fetch_add(nanos(held), Relaxed);
         Ok(left == 0)
     }
 
@@ -332,7 +378,7 @@ impl Channel {
     fn read_replies(&self, stage: &Stage<'_>) {
         let mut piece = [0; 4096];
         let mut came = 0usize;
-        let is_late = || self.closed.get().is_some_and(|since| since.elapsed() > CLOSE_MAX);
+        let is_late = || self.done.get().is_some_and(|since| since.elapsed() > CLOSE_MAX);
         while !stage.is_over() && !is_late() {
             match recv(self.socket.as_raw_fd(), &mut piece, MsgFlags::empty()) {
                 Ok(0) => break,
@@ -362,7 +408,8 @@ impl Channel {
 const HELD_SHARE_MIN: f64 = 0.1;
 /// Bytes for one send(2): small enough for the counters to be of the present.
 const SEND_MAX: usize = 4 << 20;
-/// How long a destination may leave a connection open that the source has closed.
+/// How long a destination may leave a connection open on which nothing more is sent, or, when it
+/// has closed another one, take nothing.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How often a wait looks around.
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);

@@ -22,7 +22,7 @@ pub(super) struct Throttle {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// The next entry that has not gone out; `usize::MAX` when all have.
+    /// The next entry that has not gone out; `usize::MAX` when none will any more.
     next: usize,
     /// Since when the destination has not taken what is on its way.
     held_since: Option<Instant>,
@@ -69,7 +69,8 @@ impl Throttle {
         }
     }
 
-    /// The last entry of `channel` has gone out; `next` is the one after it.
+    /// The last entry of `channel` has gone out; `next` is the one after it. Without one nobody
+    /// waits for this connection any more.
     pub(super) fn passed(&self, channel: usize, next: Option<usize>) {
         let mut state = lock(&self.state);
         state[channel] = Place { next: next.unwrap_or(usize::MAX), held_since: None };
