@@ -1,9 +1,10 @@
-//! Recordings made by hand, replayed to destinations that do not do what the recorded one did.
+//! Recordings made by hand, replayed to destinations that do not do what the recorded one did; and
+//! migrations that do not reach their end while they are recorded.
 
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     path::Path,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -14,10 +15,12 @@ use landfall_bench::{
     recording::{
         Recording,
         order::{Entry, Event},
+        record::{Cut, RecordOptions, Recorded, record},
         replay::{ReplayOptions, Replayed, replay},
     },
     send::{Stop, Target},
 };
+use landfall_receiver::listen::{Address, FdSets, Listeners};
 use serde_json::json;
 
 /// Writes the recording of what `events` say, a millisecond between two, into `directory`.
@@ -161,6 +164,94 @@ fn a_cut_replay_ends_though_the_destination_leaves_its_other_connections_open() 
             });
         }
     });
+}
+
+/// Records what `migrate` does as the source and `take` as the destination, one connection each.
+fn recorded(
+    directory: &Path,
+    take: impl FnOnce(TcpStream) + Send,
+    migrate: impl FnOnce(TcpStream),
+) -> Recorded {
+    let sink = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = sink.local_addr().expect("an address").port();
+    let target = Target::Tcp { host: "127.0.0.1".to_owned(), port };
+    let address = Address::parse("tcp:127.0.0.1:0").expect("an address");
+    let listeners = Listeners::bind(&[address], &mut |_| None, &FdSets::default()).expect("a port");
+    let address = listeners.inet_addresses()[0];
+    let options = RecordOptions { max_bytes: 64 << 20, stop: Stop::new() };
+    thread::scope(|scope| {
+        scope.spawn(|| take(sink.accept().expect("the recorder connects").0));
+        let recorder = scope.spawn(|| record(listeners, &target, directory, &options));
+        migrate(TcpStream::connect(address).expect("it listens"));
+        recorder.join().expect("the recorder does not panic").expect("a recording")
+    })
+}
+
+/// What main begins with.
+const HEADER: &[u8] = b"QEVM\0\0\0\x03";
+
+#[test]
+fn a_migration_that_both_ends_finish_is_recorded_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let recorded = recorded(
+        directory.path(),
+        |mut stream| {
+            let _ = drain(&mut stream).expect("all of it");
+            stream.write_all(&[0; 8]).expect("a source that listens");
+        },
+        |mut stream| {
+            stream.write_all(HEADER).expect("a recorder");
+            stream.shutdown(Shutdown::Write).expect("a connection");
+            assert_eq!(drain(&mut stream).expect("a reply"), 8);
+        },
+    );
+    assert_eq!((recorded.complete, recorded.cut), (true, None));
+    assert!(Recording::open(directory.path()).expect("a recording").is_complete());
+}
+
+#[test]
+fn a_migration_that_one_end_leaves_is_recorded_as_far_as_it_went() {
+    let wait_for_end = |mut stream: TcpStream| drop(drain(&mut stream));
+    // What the destination had not read yet is lost, and it says so.
+    let reset = recorded_cut(
+        |mut stream| stream.read_exact(&mut [0; 4]).expect("a beginning"),
+        |mut stream| {
+            let piece = vec![7; 1 << 20];
+            stream.write_all(HEADER).expect("a recorder");
+            while stream.write_all(&piece).is_ok() {}
+        },
+    );
+    assert_eq!(reset, Cut::Destination { channel: 0 });
+    // It has read all that came, closes, and one more piece comes.
+    let closed = recorded_cut(
+        |mut stream| stream.read_exact(&mut [0; HEADER.len()]).expect("a beginning"),
+        |mut stream| {
+            stream.write_all(HEADER).expect("a recorder");
+            assert_eq!(drain(&mut stream).expect("no error"), 0);
+            stream.write_all(b"more").expect("a recorder");
+        },
+    );
+    assert_eq!(closed, Cut::Destination { channel: 0 });
+    // A source that has not read what it was answered.
+    let source = recorded_cut(
+        |mut stream| {
+            stream.write_all(&[0; 8]).expect("a recorder");
+            wait_for_end(stream);
+        },
+        |mut stream| {
+            stream.write_all(HEADER).expect("a recorder");
+            assert_eq!(stream.peek(&mut [0]).expect("an answer"), 1);
+        },
+    );
+    assert_eq!(source, Cut::Source { channel: 0 });
+}
+
+fn recorded_cut(take: impl FnOnce(TcpStream) + Send, migrate: impl FnOnce(TcpStream)) -> Cut {
+    let directory = tempfile::tempdir().expect("a directory");
+    let recorded = recorded(directory.path(), take, migrate);
+    assert!(!recorded.complete);
+    assert!(!Recording::open(directory.path()).expect("a recording").is_complete());
+    recorded.cut.expect("it was cut")
 }
 
 /// What ends later has no end.

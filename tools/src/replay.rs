@@ -13,6 +13,12 @@ use crate::stop;
 pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Failure> {
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let recording = Recording::open(&arguments.directory).map_err(Failure::usage)?;
+    if !quiet && !recording.is_complete() {
+        eprintln!(
+            "landfall: {} is not complete, the migration was cut off; it is sent as far as it went",
+            arguments.directory.display()
+        );
+    }
     if !arguments.cold {
         warm(&recording).map_err(Failure::host)?;
     }
