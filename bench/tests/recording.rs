@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::mpsc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use landfall_bench::{
@@ -164,6 +164,33 @@ fn a_cut_replay_ends_though_the_destination_leaves_its_other_connections_open() 
             });
         }
     });
+}
+
+#[test]
+fn the_time_of_sending_does_not_count_how_long_the_destination_takes_to_close() {
+    let events = [(0, OPENED), (0, data(1 << 20)), (0, END)];
+    let begin = Instant::now();
+    let replayed = replayed(&events, false, |_, mut stream| {
+        drain(&mut stream)?;
+        thread::sleep(Duration::from_secs(2));
+        Ok(())
+    });
+    let all = begin.elapsed();
+    assert!(replayed.elapsed + Duration::from_millis(1900) < all, "{replayed:?} of {all:?}");
+}
+
+#[test]
+fn a_paced_replay_says_how_late_a_slow_destination_made_it() {
+    let events = [(0, OPENED), (0, data(32 << 20)), (0, data(1 << 10)), (0, END)];
+    let late = replayed(&events, true, |_, mut stream| {
+        thread::sleep(Duration::from_millis(500));
+        drain(&mut stream).map(drop)
+    });
+    let late = late.late.expect("it was paced");
+    // What a busy host adds is the replay's own.
+    let by_others = late.max - late.own_max;
+    assert!(by_others >= Duration::from_millis(300), "{late:?}");
+    assert!(late.end >= late.max, "{late:?}");
 }
 
 /// Records what `migrate` does as the source and `take` as the destination, one connection each.

@@ -89,6 +89,9 @@ fn a_replay_leaves_the_memory_that_the_recorded_migration_left() {
             assert_eq!(replayed.status.code(), Some(0), "{name}: {}", said(&replayed));
             let text = said(&replayed);
             assert!(text.contains("destination answered as the recorded one"), "{name}: {text}");
+            let told =
+                if more.is_some() { "later than recorded" } else { "kept the replay waiting" };
+            assert!(text.contains(told), "{name}: {text}");
             let (code, text) = receiver.end();
             assert_eq!(code, Some(0), "{name}: {text}");
             let (a, b) = (at("received"), at(name));

@@ -8,6 +8,7 @@
 //! future QEMU sends can be recorded too. TLS cannot: no destination but the one that made the
 //! keys could read it.
 
+pub mod lag;
 pub mod order;
 mod pieces;
 pub mod record;

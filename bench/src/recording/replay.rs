@@ -30,6 +30,7 @@ use nix::{
 
 use super::{
     Recording, RecordingError, data_name,
+    lag::{Lag, Late},
     order::Event,
     pieces::{Piece, Pieces},
     replies_name,
@@ -54,12 +55,14 @@ pub struct ReplayOptions {
 pub struct Replayed {
     /// Bytes sent.
     pub bytes: u64,
-    /// From the first connection to the end of the last.
+    /// From the first connection until the last byte was sent.
     pub elapsed: Duration,
     /// CPU time of this process, user and system.
     pub cpu: Duration,
     /// The share of the sending time in which the destination took nothing, 0 to 1.
     pub held_share: f64,
+    /// How late it was, if it was paced.
+    pub late: Option<Late>,
     /// The destination's replies were those of the recording, byte for byte.
     pub same_replies: bool,
     /// The connection that the destination closed before all was sent on it, if there is one.
@@ -67,11 +70,12 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// True if the destination hardly ever kept the replay waiting: then it could have taken more
-    /// than was sent, and its figures are not its limit.
+    /// True if the replay was slower than it should have been, by its own doing: the destination
+    /// hardly ever kept it waiting, so it could have taken more than was sent, and its figures are
+    /// not its limit; or, if paced, it was late and nobody had kept it.
     #[must_use]
     pub fn was_the_bottleneck(&self) -> bool {
-        self.held_share < HELD_SHARE_MIN
+        self.late.map_or(self.held_share < HELD_SHARE_MIN, |late| late.own_max > OWN_LAG_MAX)
     }
 }
 
@@ -98,7 +102,6 @@ pub fn replay(
     options: &ReplayOptions,
 ) -> Result<Replayed, RecordingError> {
     let cpu_before = process_cpu_use();
-    let begin = Instant::now();
     let stage = Stage::new(recording, options);
     let stage = &stage;
     thread::scope(|scope| {
@@ -128,9 +131,10 @@ pub fn replay(
     let (sending, held) = (stage.sending_ns.load(Relaxed), stage.held_ns.load(Relaxed));
     Ok(Replayed {
         bytes: stage.bytes.load(Relaxed),
-        elapsed: begin.elapsed(),
+        elapsed: stage.sent_after(),
         cpu: Duration::from_nanos(process_cpu_use().since(cpu_before).total_ns()),
         held_share: if sending == 0 { 0.0 } else { held as f64 / sending as f64 },
+        late: options.paced.then(|| stage.late()),
         same_replies: !stage.replies_differ.load(Relaxed) && stage.all_replies_came(),
         cut: lock(&stage.cut).map(|(channel, _)| channel),
     })
@@ -146,9 +150,13 @@ struct Stage<'a> {
     replies: Mutex<Vec<(u64, bool)>>,
     more_replies: Condvar,
     replies_differ: AtomicBool,
+    begin: Instant,
     bytes: AtomicU64,
+    /// When the last of them went out.
+    sent_after_ns: AtomicU64,
     sending_ns: AtomicU64,
     held_ns: AtomicU64,
+    late: Mutex<Late>,
     /// The first connection that the destination closed early, and when.
     cut: Mutex<Option<(usize, Instant)>>,
     error: Mutex<Option<RecordingError>>,
@@ -167,9 +175,12 @@ impl<'a> Stage<'a> {
             replies: Mutex::new(vec![(0, true); channels]),
             more_replies: Condvar::new(),
             replies_differ: AtomicBool::new(false),
+            begin: Instant::now(),
             bytes: AtomicU64::new(0),
+            sent_after_ns: AtomicU64::new(0),
             sending_ns: AtomicU64::new(0),
             held_ns: AtomicU64::new(0),
+            late: Mutex::new(Late::default()),
             cut: Mutex::new(None),
             error: Mutex::new(None),
         }
@@ -198,6 +209,22 @@ impl<'a> Stage<'a> {
         if let Some(throttle) = &self.throttle {
             throttle.passed(channel, None);
         }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.sent_after_ns.fetch_max(nanos(self.begin.elapsed()), Relaxed);
+    }
+
+    fn sent_after(&self) -> Duration {
+        Duration::from_nanos(self.sent_after_ns.load(Relaxed))
+    }
+
+    fn late(&self) -> Late {
+        let mut entries = self.recording.order().iter().rev();
+        let last = entries.find(|entry| matches!(entry.event, Event::Data { .. }));
+        let recorded = Duration::from_nanos(last.map_or(0, |entry| entry.at_ns));
+        Late { end: self.sent_after().saturating_sub(recorded), ..*lock(&self.late) }
     }
 
     /// Whether a destination that has closed another connection has taken nothing since `since`
@@ -296,18 +323,25 @@ impl Channel {
     /// Sends all pieces; false if the destination does not take or not answer them all.
     fn send_pieces(&self, stage: &Stage<'_>) -> Result<bool, RecordingError> {
         let pieces = &stage.pieces.data[self.index];
+        let mut lag = Lag::default();
         let mut at = 0;
         for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
+            let asked = Instant::now();
             if !stage.replies_before(index) {
                 return Ok(false);
             }
             if let Some(throttle) = &stage.throttle {
-                throttle.wait(self.index, index, at_ns, || stage.is_over());
+                // Before its time it would have waited anyway.
+                lag.waited(asked.elapsed().min(throttle.late(at_ns)));
+                lag.waited(throttle.wait(self.index, index, at_ns, || stage.is_over()));
+                lag.starts(throttle.late(at_ns));
+                lag.add_to(&mut lock(&stage.late));
             }
             let (begin, mut held) = (Instant::now(), Duration::ZERO);
             let taken = self.send_bytes(&mut at, bytes, &mut held, stage);
             stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
             stage.held_ns.fetch_add(nanos(held), Relaxed);
+            lag.waited(held);
             if !taken? {
                 return Ok(false);
             }
@@ -343,7 +377,7 @@ impl Channel {
                 Ok(sent) => {
                     left -= sent as u64;
                     *at += sent;
-                    stage.bytes.fetch_add(sent as u64, Relaxed);
+                    stage.sent(sent);
                     taken = Instant::now();
                 }
                 Err(Errno::EAGAIN) if stage.is_given_up(taken) => {
@@ -406,6 +440,8 @@ impl Channel {
 
 /// Under this share of waiting the replay was what limited the run.
 const HELD_SHARE_MIN: f64 = 0.1;
+/// Over this delay of its own a paced replay was: a scheduler with other work makes less.
+const OWN_LAG_MAX: Duration = Duration::from_millis(100);
 /// Bytes for one send(2): small enough for the counters to be of the present.
 const SEND_MAX: usize = 4 << 20;
 /// How long a destination may leave a connection open on which nothing more is sent, or, when it
