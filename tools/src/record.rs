@@ -53,10 +53,15 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
             bytes as f64 / GIB,
             recorded.channels.len(),
             recorded.duration.as_secs_f64(),
-            if recorded.complete { "" } else { "; stopped before the end" },
+            if recorded.complete { "" } else { "; not complete" },
         );
     }
-    Ok(if recorded.complete { Exit::Ok } else { Exit::Failed })
+    match recorded.cut {
+        None if recorded.complete => return Ok(Exit::Ok),
+        None => eprintln!("landfall: stopped before the end"),
+        Some(cut) => eprintln!("landfall: {cut}"),
+    }
+    Ok(Exit::Failed)
 }
 
 /// Where a source can connect to: the port that the system chose, if it was to.

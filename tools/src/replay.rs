@@ -13,6 +13,12 @@ use crate::stop;
 pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Failure> {
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let recording = Recording::open(&arguments.directory).map_err(Failure::usage)?;
+    if !quiet && !recording.is_complete() {
+        eprintln!(
+            "landfall: {} is not complete, the migration was cut off; it is sent as far as it went",
+            arguments.directory.display()
+        );
+    }
     if !arguments.cold {
         warm(&recording).map_err(Failure::host)?;
     }
@@ -23,7 +29,7 @@ pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Fail
     let options = ReplayOptions { paced, reply_timeout, stop };
     let replayed = replay(&recording, &target, &options).map_err(Failure::failed)?;
     if !quiet {
-        tell(&replayed, arguments.paced);
+        tell(&replayed);
     }
     Ok(match replayed.cut {
         None => Exit::Ok,
@@ -34,7 +40,7 @@ pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Fail
     })
 }
 
-fn tell(replayed: &Replayed, paced: bool) {
+fn tell(replayed: &Replayed) {
     let gib = replayed.bytes as f64 / GIB;
     println!(
         "{gib:.2} GiB sent in {:.3} s, {:.2} GiB/s, {:.3} CPU-s/GiB",
@@ -46,15 +52,24 @@ fn tell(replayed: &Replayed, paced: bool) {
         "the destination {} as the recorded one",
         if replayed.same_replies { "answered" } else { "did not answer" }
     );
-    if !paced {
-        println!(
-            "it kept the replay waiting for {:.0} % of the time{}",
-            replayed.held_share * 100.0,
-            if replayed.was_the_bottleneck() {
-                ": the replay was the limit, the destination could have taken more"
-            } else {
-                ""
-            }
-        );
-    }
+    let (how, limit) = match &replayed.late {
+        None => (
+            format!(
+                "the destination kept the replay waiting for {:.0} % of the time",
+                replayed.held_share * 100.0
+            ),
+            ": the replay was the limit, the destination could have taken more",
+        ),
+        Some(late) => (
+            format!(
+                "at most {:.3} s later than recorded, {:.3} s at the end; by the replay's own doing \
+                 at most {:.3} s",
+                late.max.as_secs_f64(),
+                late.end.as_secs_f64(),
+                late.own_max.as_secs_f64()
+            ),
+            ": the replay was the limit, the source had been faster",
+        ),
+    };
+    println!("{how}{}", if replayed.was_the_bottleneck() { limit } else { "" });
 }

@@ -89,6 +89,9 @@ fn a_replay_leaves_the_memory_that_the_recorded_migration_left() {
             assert_eq!(replayed.status.code(), Some(0), "{name}: {}", said(&replayed));
             let text = said(&replayed);
             assert!(text.contains("destination answered as the recorded one"), "{name}: {text}");
+            let told =
+                if more.is_some() { "later than recorded" } else { "kept the replay waiting" };
+            assert!(text.contains(told), "{name}: {text}");
             let (code, text) = receiver.end();
             assert_eq!(code, Some(0), "{name}: {text}");
             let (a, b) = (at("received"), at(name));
@@ -117,6 +120,41 @@ fn a_recording_says_what_it_holds_and_a_torn_one_is_refused() {
     let torn = landfall(&["replay", recording.to_str().expect("text"), "tcp:127.0.0.1:1"]);
     assert_eq!(torn.status.code(), Some(2), "{}", said(&torn));
     assert!(said(&torn).contains("channel-001.data has 100 bytes"), "{}", said(&torn));
+}
+
+#[test]
+fn a_migration_that_the_destination_leaves_is_recorded_as_far_as_it_went_and_replayed_so() {
+    use std::io::Write;
+    let directory = tempfile::tempdir().expect("a directory");
+    let recording = directory.path().join("recording");
+    let sink = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = format!("tcp:{}", sink.local_addr().expect("an address"));
+    let leaver = std::thread::spawn(move || {
+        let (mut one, _) = sink.accept().expect("the recorder connects");
+        one.read_exact(&mut [0; 8]).expect("a beginning");
+    });
+    let recorder = Listening::recorder(&to, &recording, &[]);
+    let address = recorder.uri.strip_prefix("tcp:").expect("a URI").to_owned();
+    let mut source = std::net::TcpStream::connect(address).expect("it listens");
+    source.write_all(b"QEVM\0\0\0\x03").expect("a recorder");
+    // Until the recorder has seen that nobody is there.
+    while source.write_all(&[7; 4096]).is_ok() {}
+    leaver.join().expect("the destination ends");
+    let (code, text) = recorder.end();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the destination closed connection 0"), "{text}");
+    assert!(text.contains("not complete"), "{text}");
+
+    let sink = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = format!("tcp:{}", sink.local_addr().expect("an address"));
+    let taker = std::thread::spawn(move || {
+        let (mut one, _) = sink.accept().expect("the replay connects");
+        std::io::copy(&mut one, &mut std::io::sink())
+    });
+    let replayed = landfall(&["replay", recording.to_str().expect("text"), &to]);
+    assert_eq!(replayed.status.code(), Some(0), "{}", said(&replayed));
+    assert!(said(&replayed).contains("is not complete"), "{}", said(&replayed));
+    taker.join().expect("the taker ends").expect("all of it");
 }
 
 #[test]

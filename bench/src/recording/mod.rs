@@ -8,6 +8,7 @@
 //! future QEMU sends can be recorded too. TLS cannot: no destination but the one that made the
 //! keys could read it.
 
+pub mod lag;
 pub mod order;
 mod pieces;
 pub mod record;
@@ -28,10 +29,11 @@ use self::{
     store::Stored,
 };
 
-/// A recording that was found whole.
+/// A recording whose parts fit together.
 #[derive(Debug)]
 pub struct Recording {
     directory: PathBuf,
+    complete: bool,
     channels: Vec<RecordedChannel>,
     order: Vec<Entry>,
     /// What the source sent, by connection.
@@ -162,6 +164,8 @@ impl Recording {
             let format = &description["format"];
             return Err(broken(format!("format {format}, this landfall reads {FORMAT}")));
         }
+        let complete = description["complete"].as_bool();
+        let complete = complete.ok_or_else(|| broken("lacks \"complete\"".to_owned()))?;
         let listed = description["channels"].as_array().map_or(&[][..], Vec::as_slice);
         let channels: Option<Vec<_>> = listed.iter().map(channel_of_json).collect();
         let channels = channels.ok_or_else(|| broken("a channel lacks a member".to_owned()))?;
@@ -169,7 +173,7 @@ impl Recording {
         let bytes = fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
         let order = order::read(&bytes).map_err(broken)?;
         let directory = directory.to_owned();
-        let mut recording = Self { directory, channels, order, data: Vec::new() };
+        let mut recording = Self { directory, complete, channels, order, data: Vec::new() };
         recording.check().map_err(broken)?;
         for index in 0..recording.channels.len() {
             let path = recording.directory.join(data_name(index));
@@ -177,6 +181,13 @@ impl Recording {
             recording.data.push(data);
         }
         Ok(recording)
+    }
+
+    /// False if the recorder was stopped, or one end left before the other was done: what is here
+    /// is the beginning of a migration, and can be sent as such.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Its connections in the order in which they were made.

@@ -48,8 +48,28 @@ pub struct Recorded {
     pub channels: Vec<RecordedChannel>,
     /// From the first connection to the end of the last.
     pub duration: Duration,
-    /// False if it was stopped from outside.
+    /// Both ends closed every connection, and the destination took all that the source had sent.
+    /// Whether it was content with it only the two know.
     pub complete: bool,
+    /// What cut the migration off first, if it was not stopped from outside.
+    pub cut: Option<Cut>,
+}
+
+/// An end that left before the other was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cut {
+    /// The source reset a connection: what it had not sent yet is lost.
+    #[error("the source reset connection {channel}")]
+    Source {
+        /// Counted from 0 in the order in which they were made.
+        channel: usize,
+    },
+    /// The destination closed or reset a connection, and did not take all.
+    #[error("the destination closed connection {channel} before it had taken all")]
+    Destination {
+        /// Counted from 0 in the order in which they were made.
+        channel: usize,
+    },
 }
 
 /// Records one migration that comes to `listeners` and goes on to `target`; ends when all its
@@ -92,7 +112,7 @@ pub fn record(
         let join = |carrier: ScopedJoinHandle<'_, Store>| carrier.join().expect("no way panics");
         carriers.into_iter().map(|ways| ways.map(join)).collect()
     });
-    tape.finish(stores, !options.stop.is_stopped())
+    tape.finish(stores)
 }
 
 /// The next connection, if one comes soon.
@@ -116,6 +136,7 @@ struct Tape<'a> {
     order: Mutex<BufWriter<File>>,
     begin: Mutex<Option<Instant>>,
     error: Mutex<Option<RecordingError>>,
+    cut: Mutex<Option<Cut>>,
     main_seen: AtomicBool,
 }
 
@@ -136,6 +157,7 @@ impl<'a> Tape<'a> {
             order: Mutex::new(BufWriter::new(order)),
             begin: Mutex::new(None),
             error: Mutex::new(None),
+            cut: Mutex::new(None),
             main_seen: AtomicBool::new(false),
         })
     }
@@ -162,10 +184,18 @@ impl<'a> Tape<'a> {
         lock(&self.error).is_some()
     }
 
-    fn finish(&self, stores: Vec<[Store; 2]>, complete: bool) -> Result<Recorded, RecordingError> {
+    fn cut(&self, cut: Cut) {
+        lock(&self.cut).get_or_insert(cut);
+    }
+
+    fn finish(&self, stores: Vec<[Store; 2]>) -> Result<Recorded, RecordingError> {
         if let Some(error) = lock(&self.error).take() {
             return Err(error);
         }
+        let stopped = self.options.stop.is_stopped();
+        // A stop shuts down what was still open: that is no doing of either end.
+        let cut = if stopped { None } else { *lock(&self.cut) };
+        let complete = !stopped && cut.is_none();
         let begin = *lock(&self.begin);
         let duration = begin.map_or(Duration::ZERO, |begin| begin.elapsed());
         let failed = |name: &str, error| {
@@ -187,8 +217,18 @@ impl<'a> Tape<'a> {
         let text = format!("{:#}\n", description(&channels, duration_ns, complete));
         let path = self.directory.join(DESCRIPTION);
         fs::write(path, text).map_err(|error| failed(DESCRIPTION, error))?;
-        Ok(Recorded { channels, duration, complete })
+        Ok(Recorded { channels, duration, complete, cut })
     }
+}
+
+/// How one direction of a connection ended.
+enum End {
+    /// By the end that sends, which closed it.
+    Closed,
+    /// By the end that sends: it was killed, or had not read what came to it.
+    Reset,
+    /// By the other end, which takes no more.
+    Refused,
 }
 
 /// One direction of one connection.
@@ -198,6 +238,8 @@ struct Way {
     from: Arc<OwnedFd>,
     to: Arc<OwnedFd>,
     store: Store,
+    /// The destination has closed this connection; both its ways look here.
+    left: Arc<AtomicBool>,
 }
 
 /// Both directions of a connection that `source` made.
@@ -219,17 +261,27 @@ fn begin(
     tape.options.stop.watch(&source);
     tape.options.stop.watch(&destination);
     let (from, to) = (Arc::clone(&source), Arc::clone(&destination));
+    let left = Arc::new(AtomicBool::new(false));
+    let back = Arc::clone(&left);
     Ok([
-        Way { index, forward: true, from, to, store: data },
-        Way { index, forward: false, from: destination, to: source, store: replies },
+        Way { index, forward: true, from, to, store: data, left },
+        Way { index, forward: false, from: destination, to: source, store: replies, left: back },
     ])
 }
 
 impl Way {
     /// Carries bytes until no more come.
     fn carry(mut self, tape: &Tape<'_>) -> Store {
-        if let Err(error) = self.carry_all(tape) {
-            tape.fail(error);
+        let channel = self.index;
+        match (self.forward, self.carry_all(tape)) {
+            (true, Ok(End::Reset)) => tape.cut(Cut::Source { channel }),
+            (true, Ok(End::Refused)) | (false, Ok(End::Reset)) => {
+                tape.cut(Cut::Destination { channel });
+            }
+            (false, Ok(End::Closed)) => self.left.store(true, Relaxed),
+            // A source that is gone may have been done without these replies.
+            (true, Ok(End::Closed)) | (false, Ok(End::Refused)) => {}
+            (_, Err(error)) => tape.fail(error),
         }
         let closed = if self.forward { Event::SourceClosed } else { Event::DestinationClosed };
         tape.note(self.index, closed);
@@ -237,7 +289,7 @@ impl Way {
         self.store
     }
 
-    fn carry_all(&mut self, tape: &Tape<'_>) -> Result<(), RecordingError> {
+    fn carry_all(&mut self, tape: &Tape<'_>) -> Result<End, RecordingError> {
         let channel = self.index;
         let name = if self.forward { data_name } else { replies_name };
         let limit = self.store.limit();
@@ -250,8 +302,8 @@ impl Way {
                 return Err(RecordingError::Full { channel, limit });
             }
             let bytes = match recv(self.from.as_raw_fd(), space, MsgFlags::empty()) {
-                // A reset is how a source that was killed ends: it belongs to the recording.
-                Ok(0) | Err(Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(()),
+                Ok(0) => return Ok(End::Closed),
+                Err(Errno::ECONNRESET | Errno::ENOTCONN) => return Ok(End::Reset),
                 Ok(bytes) => bytes,
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(connection_error(channel, error.into())),
@@ -261,11 +313,15 @@ impl Way {
             if self.forward {
                 tape.note(channel, Event::Data { bytes: count });
                 self.look(tape)?;
+                if self.left.load(Relaxed) {
+                    // The system may take these bytes still, but nobody will read them.
+                    tape.cut(Cut::Destination { channel });
+                }
             } else {
                 tape.note(channel, Event::Reply { bytes: count });
             }
             if !send_all(&self.to, self.store.last(bytes)) {
-                return Ok(());
+                return Ok(End::Refused);
             }
         }
     }
@@ -283,7 +339,7 @@ impl Way {
     }
 }
 
-/// Sends all; false if the other end is gone, which its own direction will tell.
+/// Sends all; false if the other end is gone.
 fn send_all(to: &OwnedFd, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match send(to.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {

@@ -5,6 +5,9 @@
 //! here: docs/performance.md.) Nothing goes out before the replies that had come before it when it
 //! was recorded: so the return path is answered to as the source did, and main's connection stays
 //! open until the destination has said what it said then.
+//!
+//! A destination that closes one connection early has said why, or will, by its own means: the
+//! others go on as far as it takes them.
 
 use std::{
     io,
@@ -27,6 +30,7 @@ use nix::{
 
 use super::{
     Recording, RecordingError, data_name,
+    lag::{Lag, Late},
     order::Event,
     pieces::{Piece, Pieces},
     replies_name,
@@ -51,12 +55,14 @@ pub struct ReplayOptions {
 pub struct Replayed {
     /// Bytes sent.
     pub bytes: u64,
-    /// From the first connection to the end of the last.
+    /// From the first connection until the last byte was sent.
     pub elapsed: Duration,
     /// CPU time of this process, user and system.
     pub cpu: Duration,
     /// The share of the sending time in which the destination took nothing, 0 to 1.
     pub held_share: f64,
+    /// How late it was, if it was paced.
+    pub late: Option<Late>,
     /// The destination's replies were those of the recording, byte for byte.
     pub same_replies: bool,
     /// The connection that the destination closed before all was sent on it, if there is one.
@@ -64,11 +70,12 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// True if the destination hardly ever kept the replay waiting: then it could have taken more
-    /// than was sent, and its figures are not its limit.
+    /// True if the replay was slower than it should have been, by its own doing: the destination
+    /// hardly ever kept it waiting, so it could have taken more than was sent, and its figures are
+    /// not its limit; or, if paced, it was late and nobody had kept it.
     #[must_use]
     pub fn was_the_bottleneck(&self) -> bool {
-        self.held_share < HELD_SHARE_MIN
+        self.late.map_or(self.held_share < HELD_SHARE_MIN, |late| late.own_max > OWN_LAG_MAX)
     }
 }
 
@@ -95,29 +102,24 @@ pub fn replay(
     options: &ReplayOptions,
 ) -> Result<Replayed, RecordingError> {
     let cpu_before = process_cpu_use();
-    let begin = Instant::now();
     let stage = Stage::new(recording, options);
     let stage = &stage;
     thread::scope(|scope| {
         let opened = recording.order().iter().enumerate();
+        let mut opening = true;
         for (index, entry) in opened.filter(|(_, entry)| entry.event == Event::Opened) {
             let channel = entry.channel as usize;
-            if let Some(throttle) = &stage.throttle {
-                throttle.wait(channel, index, entry.at_ns, || stage.is_over());
-            }
-            if !stage.replies_before(index) {
-                break;
+            opening = opening && stage.may_open(channel, index, entry.at_ns);
+            if !opening {
+                stage.leave(channel);
+                continue;
             }
             match Channel::open(channel, target, stage) {
                 Ok(one) => {
                     let one = Arc::new(one);
                     let reader = Arc::clone(&one);
                     scope.spawn(move || reader.read_replies(stage));
-                    scope.spawn(move || {
-                        if let Err(error) = one.send(stage) {
-                            stage.fail(error);
-                        }
-                    });
+                    scope.spawn(move || one.run(stage));
                 }
                 Err(error) => stage.fail(error),
             }
@@ -129,11 +131,12 @@ pub fn replay(
     let (sending, held) = (stage.sending_ns.load(Relaxed), stage.held_ns.load(Relaxed));
     Ok(Replayed {
         bytes: stage.bytes.load(Relaxed),
-        elapsed: begin.elapsed(),
+        elapsed: stage.sent_after(),
         cpu: Duration::from_nanos(process_cpu_use().since(cpu_before).total_ns()),
         held_share: if sending == 0 { 0.0 } else { held as f64 / sending as f64 },
+        late: options.paced.then(|| stage.late()),
         same_replies: !stage.replies_differ.load(Relaxed) && stage.all_replies_came(),
-        cut: *lock(&stage.cut),
+        cut: lock(&stage.cut).map(|(channel, _)| channel),
     })
 }
 
@@ -147,10 +150,15 @@ struct Stage<'a> {
     replies: Mutex<Vec<(u64, bool)>>,
     more_replies: Condvar,
     replies_differ: AtomicBool,
+    begin: Instant,
     bytes: AtomicU64,
+    /// When the last of them went out.
+    sent_after_ns: AtomicU64,
     sending_ns: AtomicU64,
     held_ns: AtomicU64,
-    cut: Mutex<Option<usize>>,
+    late: Mutex<Late>,
+    /// The first connection that the destination closed early, and when.
+    cut: Mutex<Option<(usize, Instant)>>,
     error: Mutex<Option<RecordingError>>,
 }
 
@@ -167,9 +175,12 @@ impl<'a> Stage<'a> {
             replies: Mutex::new(vec![(0, true); channels]),
             more_replies: Condvar::new(),
             replies_differ: AtomicBool::new(false),
+            begin: Instant::now(),
             bytes: AtomicU64::new(0),
+            sent_after_ns: AtomicU64::new(0),
             sending_ns: AtomicU64::new(0),
             held_ns: AtomicU64::new(0),
+            late: Mutex::new(Late::default()),
             cut: Mutex::new(None),
             error: Mutex::new(None),
         }
@@ -183,6 +194,43 @@ impl<'a> Stage<'a> {
         lock(&self.error).get_or_insert(error);
         self.options.stop.shut_down_all();
         self.more_replies.notify_all();
+    }
+
+    /// Waits until connection `channel`, opened with entry `index`, may be; false if it never will.
+    fn may_open(&self, channel: usize, index: usize, at_ns: u64) -> bool {
+        if let Some(throttle) = &self.throttle {
+            throttle.wait(channel, index, at_ns, || self.is_over());
+        }
+        self.replies_before(index)
+    }
+
+    /// Nothing more is sent on connection `channel`: no other waits for it.
+    fn leave(&self, channel: usize) {
+        if let Some(throttle) = &self.throttle {
+            throttle.passed(channel, None);
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.sent_after_ns.fetch_max(nanos(self.begin.elapsed()), Relaxed);
+    }
+
+    fn sent_after(&self) -> Duration {
+        Duration::from_nanos(self.sent_after_ns.load(Relaxed))
+    }
+
+    fn late(&self) -> Late {
+        let mut entries = self.recording.order().iter().rev();
+        let last = entries.find(|entry| matches!(entry.event, Event::Data { .. }));
+        let recorded = Duration::from_nanos(last.map_or(0, |entry| entry.at_ns));
+        Late { end: self.sent_after().saturating_sub(recorded), ..*lock(&self.late) }
+    }
+
+    /// Whether a destination that has closed another connection has taken nothing since `since`
+    /// for so long that it never will.
+    fn is_given_up(&self, since: Instant) -> bool {
+        lock(&self.cut).is_some_and(|(_, cut)| cut.max(since).elapsed() > CLOSE_MAX)
     }
 
     /// Waits for the replies that had come before entry `index`; false if the replay is over.
@@ -230,8 +278,8 @@ struct Channel {
     index: usize,
     socket: Arc<OwnedFd>,
     replies: Vec<u8>,
-    /// Since when the source sends nothing more here.
-    closed: OnceLock<Instant>,
+    /// Since when nothing more is sent here.
+    done: OnceLock<Instant>,
 }
 
 impl Channel {
@@ -244,26 +292,23 @@ impl Channel {
         fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(|error| failed(error.into()))?;
         let path = stage.recording.directory.join(replies_name(index));
         let replies = std::fs::read(&path).map_err(|error| RecordingError::File { path, error })?;
-        Ok(Self { index, socket, replies, closed: OnceLock::new() })
+        Ok(Self { index, socket, replies, done: OnceLock::new() })
+    }
+
+    /// Sends what can be sent. However that ends, no other connection waits for this one
+    /// afterwards, and the destination has only so long to close it.
+    fn run(&self, stage: &Stage<'_>) {
+        if let Err(error) = self.send(stage) {
+            stage.fail(error);
+        }
+        stage.leave(self.index);
+        let _ = self.done.set(Instant::now());
     }
 
     /// Sends what the source sent, and closes when it did.
     fn send(&self, stage: &Stage<'_>) -> Result<(), RecordingError> {
-        let pieces = &stage.pieces.data[self.index];
-        let mut at = 0;
-        for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
-            if !stage.replies_before(index) {
-                return Ok(());
-            }
-            if let Some(throttle) = &stage.throttle {
-                throttle.wait(self.index, index, at_ns, || stage.is_over());
-            }
-            if !self.send_bytes(&mut at, bytes, stage)? {
-                return Ok(());
-            }
-            if let Some(throttle) = &stage.throttle {
-                throttle.passed(self.index, pieces.get(place + 1).map(|piece| piece.index));
-            }
+        if !self.send_pieces(stage)? {
+            return Ok(());
         }
         let order = stage.recording.order();
         let closed = order.iter().position(|entry| {
@@ -271,20 +316,52 @@ impl Channel {
         });
         if stage.replies_before(closed.unwrap_or(order.len())) {
             let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
-            let _ = self.closed.set(Instant::now());
         }
         Ok(())
     }
 
-    /// Sends `bytes` from `at` on; false if the destination takes no more.
+    /// Sends all pieces; false if the destination does not take or not answer them all.
+    fn send_pieces(&self, stage: &Stage<'_>) -> Result<bool, RecordingError> {
+        let pieces = &stage.pieces.data[self.index];
+        let mut lag = Lag::default();
+        let mut at = 0;
+        for (place, &Piece { index, at_ns, bytes }) in pieces.iter().enumerate() {
+            let asked = Instant::now();
+            if !stage.replies_before(index) {
+                return Ok(false);
+            }
+            if let Some(throttle) = &stage.throttle {
+                // Before its time it would have waited anyway.
+                lag.waited(asked.elapsed().min(throttle.late(at_ns)));
+                lag.waited(throttle.wait(self.index, index, at_ns, || stage.is_over()));
+                lag.starts(throttle.late(at_ns));
+                lag.add_to(&mut lock(&stage.late));
+            }
+            let (begin, mut held) = (Instant::now(), Duration::ZERO);
+            let taken = self.send_bytes(&mut at, bytes, &mut held, stage);
+            stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
+            stage.held_ns.fetch_add(nanos(held), Relaxed);
+            lag.waited(held);
+            if !taken? {
+                return Ok(false);
+            }
+            if let Some(throttle) = &stage.throttle {
+                throttle.passed(self.index, pieces.get(place + 1).map(|piece| piece.index));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends `bytes` from `at` on; false if the destination takes no more. `held` grows by the time
+    /// in which it took nothing.
     fn send_bytes(
         &self,
         at: &mut usize,
         bytes: u64,
+        held: &mut Duration,
         stage: &Stage<'_>,
     ) -> Result<bool, RecordingError> {
-        let begin = Instant::now();
-        let mut held = Duration::ZERO;
+        let mut taken = Instant::now();
         let mut left = bytes;
         let data = stage.recording.data[self.index].bytes();
         while left > 0 && !stage.is_over() {
@@ -300,7 +377,12 @@ impl Channel {
                 Ok(sent) => {
                     left -= sent as u64;
                     *at += sent;
-                    stage.bytes.fetch_add(sent as u64, Relaxed);
+                    stage.sent(sent);
+                    taken = Instant::now();
+                }
+                Err(Errno::EAGAIN) if stage.is_given_up(taken) => {
+                    let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+                    return Ok(false);
                 }
                 Err(Errno::EAGAIN) => {
                     if let Some(throttle) = &stage.throttle {
@@ -309,11 +391,11 @@ impl Channel {
                     let wait = Instant::now();
                     let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
                     let _ = poll(&mut fds, PollTimeout::from(TICK_MS));
-                    held += wait.elapsed();
+                    *held += wait.elapsed();
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
-                    lock(&stage.cut).get_or_insert(self.index);
+                    lock(&stage.cut).get_or_insert((self.index, Instant::now()));
                     stage.more_replies.notify_all();
                     return Ok(false);
                 }
@@ -323,8 +405,6 @@ impl Channel {
                 }
             }
         }
-        stage.sending_ns.fetch_add(nanos(begin.elapsed()), Relaxed);
-        stage.held_ns.fetch_add(nanos(held), Relaxed);
         Ok(left == 0)
     }
 
@@ -332,7 +412,7 @@ impl Channel {
     fn read_replies(&self, stage: &Stage<'_>) {
         let mut piece = [0; 4096];
         let mut came = 0usize;
-        let is_late = || self.closed.get().is_some_and(|since| since.elapsed() > CLOSE_MAX);
+        let is_late = || self.done.get().is_some_and(|since| since.elapsed() > CLOSE_MAX);
         while !stage.is_over() && !is_late() {
             match recv(self.socket.as_raw_fd(), &mut piece, MsgFlags::empty()) {
                 Ok(0) => break,
@@ -360,9 +440,12 @@ impl Channel {
 
 /// Under this share of waiting the replay was what limited the run.
 const HELD_SHARE_MIN: f64 = 0.1;
+/// Over this delay of its own a paced replay was: a scheduler with other work makes less.
+const OWN_LAG_MAX: Duration = Duration::from_millis(100);
 /// Bytes for one send(2): small enough for the counters to be of the present.
 const SEND_MAX: usize = 4 << 20;
-/// How long a destination may leave a connection open that the source has closed.
+/// How long a destination may leave a connection open on which nothing more is sent, or, when it
+/// has closed another one, take nothing.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How often a wait looks around.
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);

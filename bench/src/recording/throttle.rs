@@ -22,7 +22,7 @@ pub(super) struct Throttle {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// The next entry that has not gone out; `usize::MAX` when all have.
+    /// The next entry that has not gone out; `usize::MAX` when none will any more.
     next: usize,
     /// Since when the destination has not taken what is on its way.
     held_since: Option<Instant>,
@@ -41,14 +41,15 @@ impl Throttle {
     }
 
     /// Waits until entry `index` of `channel`, recorded `at_ns` after the first connection, may go
-    /// out. `is_over` ends the wait.
+    /// out. `is_over` ends the wait. Says how long it was kept by entries before it after its time
+    /// had come.
     pub(super) fn wait(
         &self,
         channel: usize,
         index: usize,
         at_ns: u64,
         is_over: impl Fn() -> bool,
-    ) {
+    ) -> Duration {
         loop {
             let until = self.begin + Duration::from_nanos(at_ns);
             let early = until.saturating_duration_since(Instant::now());
@@ -57,6 +58,7 @@ impl Throttle {
             }
             std::thread::sleep(early.min(TICK));
         }
+        let begin = Instant::now();
         let mut state = lock(&self.state);
         while !is_over()
             && state.iter().enumerate().any(|(other, place)| {
@@ -67,9 +69,16 @@ impl Throttle {
             let wait = self.changed.wait_timeout(state, TICK);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
+        begin.elapsed()
     }
 
-    /// The last entry of `channel` has gone out; `next` is the one after it.
+    /// How long ago it was time for what was recorded `at_ns` after the first connection.
+    pub(super) fn late(&self, at_ns: u64) -> Duration {
+        self.begin.elapsed().saturating_sub(Duration::from_nanos(at_ns))
+    }
+
+    /// The last entry of `channel` has gone out; `next` is the one after it. Without one nobody
+    /// waits for this connection any more.
     pub(super) fn passed(&self, channel: usize, next: Option<usize>) {
         let mut state = lock(&self.state);
         state[channel] = Place { next: next.unwrap_or(usize::MAX), held_since: None };
