@@ -54,6 +54,9 @@ impl Prepared {
         }
         if let Some(directory) = &comparison.recording {
             let recording = Recording::open(directory).map_err(|error| error.to_string())?;
+            if !recording.is_complete() {
+                return Err(format!("{}: the recording is not complete", directory.display()));
+            }
             warm(&recording).map_err(|error| error.to_string())?;
             prepared.recording = Some(directory.clone());
             return Ok(prepared);
