@@ -47,6 +47,8 @@ pub(crate) enum Design {
         /// Whether it is.
         fused: bool,
     },
+    /// `recvmsg` that does not wait, over and over. A thread for each channel.
+    Spinning,
     /// A ring.
     Ring(Join),
     /// A ring with low-water marks: of the pages that are missing, and with patience of more.

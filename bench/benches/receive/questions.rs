@@ -144,7 +144,8 @@ fn ring_flags() -> Vec<Contender> {
     ]
 }
 
-/// Low-water marks against receives that wait for all (`MSG_WAITALL`), and reads as they come.
+/// Low-water marks against receives that wait for all (`MSG_WAITALL`), that never wait, and reads as they
+/// come.
 fn marks(order: Order, source: Source) -> Vec<Contender> {
     let one = |name, design| Contender { name, design, order, source, ..LINKED };
     vec![
@@ -156,6 +157,7 @@ fn marks(order: Order, source: Source) -> Vec<Contender> {
         one("mark of 4 packets", woken_for(4)),
         one("mark of 8 packets", woken_for(8)),
         one("blocking", Design::Blocking { fused: false }),
+        one("spinning", Design::Spinning),
         one("streamed from 128 KiB", Design::Copied(128 << 10, Copy::Streaming)),
         one("bare", Design::Bare),
     ]

@@ -145,6 +145,7 @@ fn receive(contender: &Contender, lanes: &mut [Lane<'_>], stream: &Stream) -> Co
     match contender.design {
         Design::Bare => blocking::bare(lane, stream.page_bytes(), stream.wire_bytes()),
         Design::Blocking { fused } => blocking::receive(lane, fused),
+        Design::Spinning => blocking::spin(lane),
         Design::Copied(bytes, how) => copy::receive(lane, bytes, how),
         Design::Ring(_) | Design::LowWater(_) | Design::Multishot(..) => {
             unreachable!("returned above")

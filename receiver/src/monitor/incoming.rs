@@ -76,7 +76,12 @@ impl<'monitor> Opening<'monitor> {
             last.wait();
         }
         let incoming = destination.incoming(exit_on_error)?;
-        receiver.start(addresses, incoming, handed_over)
+        let migration = receiver.start(addresses, incoming, handed_over)?;
+        // Who wanted the end meanwhile found no run to end.
+        if destination.state().shutting_down {
+            receiver.stop();
+        }
+        Ok(migration)
     }
 }
 
