@@ -50,8 +50,8 @@ impl Watchdog {
         }
         self.check_time(run, now_ns)?;
         if now_ns - self.looked_inside_ns >= NS_PER_S.min(self.stall_ns / LOOKS_PER_STALL) {
-            self.looked_inside_ns = now_ns;
-            self.look_inside(run, now_ns);
+            let looked_ns = std::mem::replace(&mut self.looked_inside_ns, now_ns);
+            self.look_inside(run, now_ns, looked_ns);
         }
         // As long as main maps RAM nothing comes because nothing is read.
         let mut newest_ns = run.main.last_activity_ns.get().max(run.main_turned_ns.get());
@@ -100,7 +100,7 @@ impl Watchdog {
     /// bytes out of one uses CPU time, and a reader for which nothing comes uses
     /// none. Among several channels of one reader that does not tell which one
     /// moves: a stuck one is noticed when the others have come to rest.
-    fn look_inside(&mut self, run: &Run, now_ns: u64) {
+    fn look_inside(&mut self, run: &Run, now_ns: u64, looked_ns: u64) {
         let channels = run.channels();
         self.evidence.resize(channels.len(), 0);
         let keep = now_ns - self.sampled_ns >= NS_PER_S;
@@ -116,7 +116,11 @@ impl Watchdog {
             };
             if evidence != *before {
                 *before = evidence;
-                channel.moved_ns.set(now_ns);
+                // What something was completed of since the last look has a better time than this.
+                let completed_ns = channel.counters.last_activity_ns.get();
+                if completed_ns == 0 || completed_ns < looked_ns {
+                    channel.moved_ns.set(now_ns);
+                }
             }
             if let Some(sample) = sample.filter(|_| keep) {
                 push(&mut lock(&channel.tcp), sample);
