@@ -104,10 +104,8 @@ pub(super) fn check_flat(all: &[Vitals]) -> Result<String, String> {
 /// this within an hour.
 const ANON_GROWTH_MAX_KIB: u64 = 2048;
 /// What the allocator comes to keep at first: threads come and go with each run,
-/// and which of its arenas serves which of them is chance. The most that a run gives back to it
-/// is staging memory, of 16 channels half a MiB each and their decoders: it was seen to keep 9 MiB
-/// for six runs, and to let go of them the next time.
-const WARM_UP_MAX_KIB: u64 = 12_288;
+/// and which of its arenas serves which of them is chance.
+const WARM_UP_MAX_KIB: u64 = 8192;
 /// After so many runs it has come to keep that: within the first quarter of a life
 /// four times as long.
 const WARM_UP_RUNS: usize = 100;
