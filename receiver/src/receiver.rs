@@ -167,10 +167,11 @@ impl Receiver {
             return Err(StartError::SingleChannel);
         }
         // Before a source can connect to somebody who does not take it.
-        self.wait_for_last()?;
+        let deadline = Instant::now() + LET_GO_LIMIT;
+        self.wait_for_last(deadline)?;
         let listeners = Listeners::bind(addresses, handed_over, &incoming.fdsets)?;
         let direct_file = direct_file(addresses, &incoming)?;
-        self.let_go_of_last()?;
+        self.let_go_of_last(deadline)?;
         let channels = match incoming.channels {
             Some(count) if listeners.multi_channel() => ChannelCount::Configured(count),
             None if listeners.multi_channel() => ChannelCount::Derived,
@@ -257,12 +258,13 @@ impl Receiver {
     /// Waits until nobody looks at the last run any more.
     ///
     /// # Errors
-    /// Environment: its report or dump is still being written.
-    fn wait_for_last(&self) -> Result<(), StartError> {
-        let deadline = Instant::now() + LET_GO_LIMIT;
+    /// Environment: its report or dump is still being written at the `deadline`.
+    fn wait_for_last(&self, deadline: Instant) -> Result<(), StartError> {
         while lock(&self.current).as_ref().is_some_and(|last| Arc::strong_count(last) > 1) {
             if Instant::now() > deadline {
-                return Err(still_written());
+                let text = "the last run is still being written: try again when its report and \
+                            dump are there";
+                return Err(RunError::new(Family::Environment, text).into());
             }
             thread::sleep(LET_GO_POLL);
         }
@@ -273,9 +275,9 @@ impl Receiver {
     ///
     /// # Errors
     /// As [`Receiver::wait_for_last`]: somebody has begun to look at it again.
-    fn let_go_of_last(&self) -> Result<(), StartError> {
-        let deadline = Instant::now() + LET_GO_LIMIT;
+    fn let_go_of_last(&self, deadline: Instant) -> Result<(), StartError> {
         loop {
+            self.wait_for_last(deadline)?;
             let mut current = lock(&self.current);
             let Some(last) = current.take() else { return Ok(()) };
             match Arc::try_unwrap(last) {
@@ -294,11 +296,6 @@ impl Receiver {
                 }
                 Err(last) => *current = Some(last),
             }
-            drop(current);
-            if Instant::now() > deadline {
-                return Err(still_written());
-            }
-            thread::sleep(LET_GO_POLL);
         }
     }
 
@@ -357,11 +354,6 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn still_written() -> StartError {
-    let text = "the last run is still being written: try again when its report and dump are there";
-    RunError::new(Family::Environment, text).into()
 }
 
 /// With `direct-io`, the descriptor for reading past the page cache out of the set that

@@ -60,12 +60,10 @@ pub(crate) fn run(
             if error.is_before { Failure::host(error) } else { Failure::failed(error) }
         })?;
         let text = table::text(&comparison, &outcome);
-        if quiet {
-            // As -q says: no table.
-        } else if arguments.json.as_deref() == Some(Path::new("-")) {
-            eprintln!("{text}");
-        } else {
-            println!("{text}");
+        match (quiet, arguments.json.as_deref() == Some(Path::new("-"))) {
+            (true, _) => {}
+            (false, true) => eprintln!("{text}"),
+            (false, false) => println!("{text}"),
         }
         results.push(record::of_outcome(&comparison, &outcome));
         // After each: what comes later may fail.

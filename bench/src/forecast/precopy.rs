@@ -169,9 +169,10 @@ pub fn forecast(question: &Question, costs: &Costs) -> Forecast {
     let (ending, endless): (Vec<_>, Vec<_>) = ways.partition(|one| one.pause.is_some());
     let ends_share = ending.len() as f64 / (ending.len() + endless.len()) as f64;
     if ends_share < 0.5 {
-        let average = run(question, costs, None, Chance::AVERAGE);
-        let mut endless = endless.into_iter().filter(|_| average.pause.is_some());
-        let mut shown = endless.next().unwrap_or(average);
+        let mut shown = run(question, costs, None, Chance::AVERAGE);
+        if shown.pause.is_some() {
+            shown = endless.into_iter().next().expect("half of the ways and more");
+        }
         shown.remedy = Some(remedy(question, costs, &shown));
         return Forecast { ends_share, ..shown };
     }
