@@ -1,6 +1,9 @@
 //! The synthetic source into real QEMUs, which know its encodings from elsewhere: they take all RAM,
 //! every page as the seed promises, and then refuse the device state.
 
+#[path = "../../tests/qemu/found.rs"]
+#[allow(dead_code, reason = "not every test looks for all versions")]
+mod found;
 #[path = "../../tests/real_qemu/listening.rs"]
 #[allow(dead_code, reason = "it is the tests' with real QEMUs, which use all of it")]
 mod listening;
@@ -8,13 +11,12 @@ mod listening;
 #[allow(dead_code, reason = "it is the tests' with real QEMUs, which use all of it")]
 mod process;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
+use found::qemu_or_skip;
 use landfall_bench::send::{End, Progress, SendOptions, Target, send};
 use landfall_bench::{Plan, SourceConfig, Version, verify};
 use listening::is_unix_listening;
@@ -22,16 +24,16 @@ use process::{Process, wait_until};
 
 #[test]
 fn a_real_qemu_has_every_page_after_xbzrle_and_after_compressed_pages() {
-    let Some(qemus) = qemus() else { return };
     for (version, xbzrle, compress) in
         [("7.2", true, false), ("10.0", true, false), ("7.2", false, true), ("7.2", true, true)]
     {
+        let Some(qemu) = qemu_or_skip(version) else { return };
         let plan = plan(version, |config| {
             (config.xbzrle, config.patched_share) = (xbzrle, 0.75);
             (config.compress, config.compressible_share) = (compress, 0.5);
         });
         let capabilities: &[&str] = if compress { &["compress"] } else { &[] };
-        let said = into(&qemus[version], &plan, capabilities, true);
+        let said = into(&qemu, &plan, capabilities, true);
         let label = format!("{version}, xbzrle {xbzrle}, compress {compress}: {said}");
         assert!(said.contains("Missing section footer for") && !said.contains("(ram)"), "{label}");
         let sent = plan.sent();
@@ -41,8 +43,8 @@ fn a_real_qemu_has_every_page_after_xbzrle_and_after_compressed_pages() {
 
 #[test]
 fn compressed_pages_need_the_capability_on_a_real_destination() {
-    let Some(qemus) = qemus() else { return };
-    let said = into(&qemus["7.2"], &plan("7.2", |config| config.compress = true), &[], false);
+    let Some(qemu) = qemu_or_skip("7.2") else { return };
+    let said = into(&qemu, &plan("7.2", |config| config.compress = true), &[], false);
     assert!(said.contains("Received an unexpected compressed page"), "{said}");
 }
 
@@ -88,23 +90,6 @@ fn into(qemu: &Path, plan: &Plan, capabilities: &[&str], all: bool) -> String {
         verify(plan, 2, read).unwrap_or_else(|error| panic!("{error}: {}", process.log()));
     }
     process.log()
-}
-
-/// The real QEMUs by version; `None` where one is missing and may be.
-fn qemus() -> Option<HashMap<String, PathBuf>> {
-    let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qemu/find");
-    let found = Command::new(&find).output().expect("it runs");
-    let found = String::from_utf8(found.stdout).expect("text");
-    let pairs = found.lines().filter_map(|line| line.split_once(' '));
-    let qemus: HashMap<String, PathBuf> =
-        pairs.map(|(version, path)| (version.to_owned(), path.into())).collect();
-    if let Some(missing) = ["7.2", "10.0"].into_iter().find(|&wanted| !qemus.contains_key(wanted)) {
-        let required = std::env::var("LANDFALL_REQUIRE_ALL").is_ok_and(|value| value == "1");
-        assert!(!required, "required, but: no QEMU {missing}: run tests/qemu/install");
-        println!("SKIPPED: no QEMU {missing}: run tests/qemu/install");
-        return None;
-    }
-    Some(qemus)
 }
 
 const RAM_BYTES: u64 = 32 << 20;

@@ -17,6 +17,27 @@ pub(crate) struct MemoryFile {
 }
 
 impl MemoryFile {
+    /// Makes the file of the backend `id`, with content from `seed`.
+    pub(crate) fn prepared(
+        id: &'static str,
+        bytes: u64,
+        scratch: &Path,
+        seed: u64,
+        must_be_zero: impl Fn(usize) -> bool,
+    ) -> Result<Self, String> {
+        let path = scratch.join(format!("source-{id}"));
+        memory_file::prepare(&path, bytes as usize / PAGE_BYTES, seed, must_be_zero)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path, id, bytes })
+    }
+
+    /// The backend, as `-object` has it.
+    pub(crate) fn backend(&self) -> String {
+        let Self { path, id, bytes } = self;
+        let path = path.display();
+        format!("memory-backend-file,id={id},size={bytes},mem-path={path},share=on")
+    }
+
     /// Whether this file is the content of the block called `block`: the block
     /// has the backend's id for its name, with `/objects/` before it on machines
     /// of QEMU up to 4.0.
@@ -33,12 +54,9 @@ pub(crate) fn prepare_memory(
 ) -> Result<Vec<MemoryFile>, String> {
     let mut files = Vec::new();
     for (index, &(id, bytes)) in sizes(case).iter().enumerate() {
-        let path = scratch.join(format!("source-{id}"));
-        let pages = bytes as usize / PAGE_BYTES;
         let must_be_zero = |page| index == 0 && flips(page);
-        memory_file::prepare(&path, pages, seed.wrapping_add(index as u64), must_be_zero)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        files.push(MemoryFile { path, id, bytes });
+        let seed = seed.wrapping_add(index as u64);
+        files.push(MemoryFile::prepared(id, bytes, scratch, seed, must_be_zero)?);
     }
     Ok(files)
 }
@@ -76,14 +94,7 @@ pub(crate) fn arguments(case: &Case, memory: &[MemoryFile], disk: &Path) -> Vec<
     let mut arguments = Vec::new();
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     for file in memory {
-        let path = file.path.display();
-        option(
-            "-object",
-            format!(
-                "memory-backend-file,id={},size={},mem-path={path},share=on",
-                file.id, file.bytes
-            ),
-        );
+        option("-object", file.backend());
     }
     let suppressed = if case.extra == Extra::NoDescription { ",suppress-vmdesc=on" } else { "" };
     let machine = format!("{}{suppressed}", case.sender.machine);

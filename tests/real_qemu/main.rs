@@ -20,11 +20,15 @@ mod credentials;
 mod destination;
 mod faults;
 mod forms;
+#[path = "../qemu/found.rs"]
+#[allow(dead_code, reason = "shared with tests that look for one version")]
+mod found;
 mod handed_over;
 mod hugepages;
 mod listening;
 mod machine;
 mod memory_file;
+mod other_targets;
 mod pair;
 mod postcopy;
 mod process;
@@ -40,8 +44,7 @@ mod words;
 
 use std::env;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -136,24 +139,11 @@ fn describe(
     }
 }
 
-/// The programs, or what is missing. `tests/qemu/find` knows where they are.
+/// The programs, or what is missing.
 fn find_programs() -> Result<Programs, String> {
     let landfall = env::var_os("LANDFALL_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from);
-    let find = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/qemu/find");
-    let output =
-        Command::new(&find).output().map_err(|error| format!("{}: {error}", find.display()))?;
-    let qemus: Vec<(String, PathBuf)> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(version, path)| (version.to_owned(), PathBuf::from(path)))
-        .collect();
-    for wanted in ["7.2", "10.0"] {
-        if !qemus.iter().any(|(version, _)| version == wanted) {
-            return Err(format!("no QEMU {wanted}: run tests/qemu/install"));
-        }
-    }
-    Ok(Programs { landfall, qemus })
+    Ok(Programs { landfall, qemus: found::qemus()? })
 }
 
 fn wants_hugepages(case: &Case) -> bool {

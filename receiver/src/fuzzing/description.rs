@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::wire::Footers;
 use crate::wire::vmdesc::{
-    Description, Device, DeviceSection, FieldBytes, Subsection, Surroundings,
+    Description, Device, DeviceSection, FieldBytes, Misfit, Subsection, Surroundings,
 };
 
 /// Walks the first part of `bytes` with the second as its description; they
@@ -12,7 +12,7 @@ use crate::wire::vmdesc::{
 ///
 /// What the description says must be what a generic reader of JSON finds in
 /// it, and the sections must be those that a plain walk finds, or none if that
-/// finds none.
+/// finds none. One that searches finds the same, or something that leads through the state as well.
 ///
 /// # Panics
 ///
@@ -27,8 +27,14 @@ pub fn description(bytes: &[u8]) {
     }
     for footers in [Footers::On, Footers::Off, Footers::Unknown] {
         let around = Surroundings { footers, early: &[], is_taken: &|_| false };
-        let sections = description.walk(state, &around).ok();
+        let sections = description.walk(state, &around, Misfit::Refused).ok();
         assert_eq!(sections, walk(&description, state, footers), "footers {footers:?}");
+        let searched = description.walk(state, &around, Misfit::Searched).ok();
+        if sections.is_some() {
+            assert_eq!(searched, sections, "footers {footers:?}");
+        } else if let Some(found) = searched {
+            assert_eq!(footers_lead_through(&found, state), Some(state.len()), "{found:?}");
+        }
     }
 }
 
@@ -54,6 +60,16 @@ pub fn description_seeds() -> Vec<Vec<u8>> {
     ]
     .map(|(state, text)| [state, text].concat())
     .into()
+}
+
+/// Where a chain of sections ends, each with its footer and the next one right behind it.
+fn footers_lead_through(sections: &[DeviceSection], state: &[u8]) -> Option<usize> {
+    sections.iter().try_fold(0, |at, section| {
+        let mut footer = section.body_offset + section.body_bytes;
+        expect(state, &mut footer, &[0x7e])?;
+        expect(state, &mut footer, &section.section_id.to_be_bytes())?;
+        (section.offset == at && footer == at + section.bytes).then_some(footer)
+    })
 }
 
 /// The same from generic JSON; `None` where that has another shape.

@@ -7,12 +7,13 @@
 //! a hostile guest from making the search costly: JSON text holds no control
 //! byte, so a candidate dies at the first one and no two can overlap (but for
 //! their headers); and a walk takes time by the length of the description, not
-//! of the state. So all work is linear in the bytes received.
+//! of the state, but for the few that search. So all work is linear in the
+//! bytes received.
 
 use super::event::Certainty;
 use crate::wire::vmdesc::{
     DESCRIPTION_BYTES_MAX, DESCRIPTION_BYTES_MIN, Description, DescriptionError, DeviceSection,
-    Surroundings,
+    Misfit, Surroundings,
 };
 use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType};
 
@@ -22,6 +23,7 @@ pub(super) struct Tail {
     bytes: Vec<u8>,
     scan: Scan,
     candidates: u64,
+    searches: u64,
     accepted: Option<Accepted>,
     unfit: Option<(usize, DescriptionError)>,
 }
@@ -86,11 +88,25 @@ impl Tail {
             let state = self.bytes.get(..candidate.eof).unwrap_or_default();
             let text_at = candidate.eof.saturating_add(CANDIDATE_HEADER_BYTES);
             let text = self.bytes.get(text_at..candidate.end).unwrap_or_default();
-            match Description::parse(text).and_then(|found| found.walk(state, around)) {
+            let mut by_sizes = true;
+            let found = Description::parse(text).and_then(|description| {
+                let unfit = match description.walk(state, around, Misfit::Refused) {
+                    Err(unfit) => unfit,
+                    fits => return fits,
+                };
+                // Nothing is behind a true one.
+                if candidate.end < self.bytes.len() || self.searches == SEARCHES_MAX {
+                    return Err(unfit);
+                }
+                by_sizes = false;
+                description.walk(state, around, Misfit::Searched).map_err(|_| unfit)
+            });
+            self.searches = self.searches.saturating_add(u64::from(!by_sizes));
+            match found {
                 Ok(sections) => {
                     self.bytes.truncate(candidate.end);
                     self.accepted = Some(Accepted { candidate, sections });
-                    let exact = around.footers == Footers::On && self.candidates == 1;
+                    let exact = by_sizes && around.footers == Footers::On && self.candidates == 1;
                     let certainty = if exact { Certainty::Exact } else { Certainty::NeedsGrace };
                     let taken = candidate.end.saturating_sub(before);
                     return Pushed { taken, end: Some(certainty) };
@@ -263,6 +279,10 @@ impl Default for Scan {
 fn may_be_json(byte: u8) -> bool {
     byte >= b' ' || matches!(byte, b'\n' | b'\r' | b'\t')
 }
+
+/// How often a description whose sizes do not lead through the state is gone by all the same: each
+/// time takes as long as the state is.
+const SEARCHES_MAX: u64 = 16;
 
 /// EOF byte, type byte and length, before a candidate's text.
 const CANDIDATE_HEADER_BYTES: usize = 6;

@@ -72,3 +72,30 @@ fn only_a_text_of_10_bytes_to_64_mib_can_be_a_description() {
         assert_eq!(tail.candidates, candidates, "{length} bytes");
     }
 }
+
+#[test]
+fn a_description_whose_sizes_do_not_add_up_is_an_end_if_its_devices_lead_there() {
+    let text = br#"{"devices": [{"name": "a", "instance_id": 0, "fields":
+        [{"size": 1, "array_len": 3}]}]}"#;
+    let state = b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x010and much more\x7e\0\0\0\x01";
+    let bytes = with_description(state, text);
+    for piece in [1, 7, bytes.len()] {
+        let mut tail = Tail::default();
+        let ends: Vec<_> =
+            bytes.chunks(piece).filter_map(|piece| tail.push(piece, &AROUND).end).collect();
+        assert_eq!(ends, [Certainty::NeedsGrace], "{piece} bytes at a time");
+        assert_eq!(tail.take().2[0].bytes, state.len());
+    }
+    let mut tail = Tail::default();
+    assert!(tail.push(&[&bytes[..], b"x"].concat(), &AROUND).end.is_none(), "something follows");
+}
+
+#[test]
+fn only_a_few_descriptions_are_searched_for() {
+    let mut tail = Tail::default();
+    for _ in 0..100 {
+        let bytes = with_description(b"\x7e\0\0\0\x01", EMPTY);
+        assert!(tail.push(&bytes, &AROUND).end.is_none());
+    }
+    assert_eq!((tail.candidates, tail.searches), (100, SEARCHES_MAX));
+}

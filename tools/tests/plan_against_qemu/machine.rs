@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use landfall_bench::writing_guest::{BURSTS_PER_SECOND, Writing, walks, write_dis
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::found::qemu_or_skip;
 use crate::landfall;
 use crate::link::Link;
 use crate::process::{Process, wait_until};
@@ -101,7 +101,7 @@ impl Host {
     pub(crate) fn new() -> Self {
         let scratch = tempfile::Builder::new().prefix("landfall-plan-").tempdir_in("/dev/shm");
         Self {
-            qemu: qemu_10().expect("QEMU 10: tests/qemu/install"),
+            qemu: qemu_or_skip("10.0").expect("it needs QEMU 10.0"),
             scratch: scratch.expect("a folder for the guests' memory"),
         }
     }
@@ -287,12 +287,3 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Until the guest's start is over.
 const SETTLE: Duration = Duration::from_millis(500);
-
-/// The QEMU 10 of this machine.
-fn qemu_10() -> Option<PathBuf> {
-    let find = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/qemu/find");
-    let output = Command::new(find).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.starts_with("10."))?;
-    line.split_once(' ').map(|(_, path)| PathBuf::from(path))
-}

@@ -4,6 +4,9 @@
 mod beyond;
 mod costs;
 mod draw;
+#[allow(dead_code, reason = "shared with tests/real_qemu, which looks for all versions")]
+#[path = "../../../tests/qemu/found.rs"]
+mod found;
 mod link;
 mod machine;
 mod migrations;

@@ -17,6 +17,9 @@ use crate::machine::{Host, Measured, Migration, network};
 fn ten_migrations_take_as_long_as_forecast() {
     let host = Host::new();
     let kept = std::env::var_os("LANDFALL_PLAN_RUNS").map(PathBuf::from);
+    if let Some(folder) = &kept {
+        std::fs::create_dir_all(folder).expect("a place for the runs");
+    }
     let run = |name: &str, migration: &Migration| {
         let kept = kept.as_ref().map(|folder| folder.join(name).with_extension("json"));
         if let Some(measured) = kept.as_ref().and_then(|path| Measured::read(path)) {

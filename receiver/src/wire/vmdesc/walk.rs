@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Description, DescriptionError, Subsection};
-use crate::wire::{Footers, Reader, SectionHeader, SectionType, WireError};
+use super::{Description, DescriptionError, Device, Subsection};
+use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType, WireError};
 
 /// One device's section in the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,23 +38,43 @@ pub struct Surroundings<'a> {
     pub is_taken: &'a dyn Fn(&SectionHeader<'_>) -> bool,
 }
 
+/// What becomes of a device whose fields do not lead to its footer.
+///
+/// Sources up to 9.2 describe an array whose elements are alike by its first one, and take an
+/// element that is not there for one that is alike, though it has one byte in the stream
+/// (`migration/vmstate.c`, `vmstate_save_state_v`): the sizes of such an array do not add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// The description does not fit.
+    Refused,
+    /// Its footer is where the next device of the description begins behind it, or the state ends.
+    /// That takes time by the length of the state.
+    Searched,
+}
+
 impl Description {
     /// Finds every section of `state` (from the first section's type byte up
     /// to the EOF byte, without it).
     ///
     /// Entries match sections by position, since two devices can have the same
     /// names. The description fits only if it ends exactly with `state` and
-    /// every header, subsection and footer on the way is as it says.
+    /// every header, subsection and footer on the way is as it says; `misfit` says what else may
+    /// lead to a footer.
+    ///
+    /// # Errors
+    /// The first place where the two part.
     pub fn walk(
         &self,
         state: &[u8],
         around: &Surroundings<'_>,
+        misfit: Misfit,
     ) -> Result<Vec<DeviceSection>, DescriptionError> {
         let skipped = self.early_entries(around.early);
         let mut walk = Walk { reader: Reader::new(state), footers: around.footers, entry: skipped };
         let mut sections = Vec::new();
         let mut ids = HashSet::new();
-        for device in self.devices.iter().skip(skipped) {
+        let mut devices = self.devices.iter().skip(skipped).peekable();
+        while let Some(device) = devices.next() {
             let offset = walk.reader.at();
             let header = walk.header()?;
             if header.idstr != &*device.name || header.instance_id != device.instance_id {
@@ -64,10 +84,14 @@ impl Description {
                 return Err(walk.unfit("the section's id is in use already"));
             }
             let body_offset = walk.reader.at();
-            walk.skip(device.field_bytes())?;
-            walk.subsections(&device.subsections)?;
-            let body_bytes = walk.reader.at().saturating_sub(body_offset);
-            walk.footer(header.section_id)?;
+            let body = walk.reader.clone();
+            let body_bytes = match walk.body(device, header.section_id) {
+                Err(unfit) if misfit == Misfit::Searched && walk.footers == Footers::On => {
+                    walk.reader = body;
+                    walk.find_footer(header.section_id, devices.peek().copied()).ok_or(unfit)
+                }
+                other => other,
+            }?;
             sections.push(DeviceSection {
                 idstr: header.idstr.into(),
                 instance_id: header.instance_id,
@@ -114,6 +138,35 @@ impl<'a> Walk<'a> {
             return Err(self.unfit("no section begins here"));
         }
         self.read(SectionHeader::parse)
+    }
+
+    /// Passes over a section's body and its footer. How long the body was.
+    fn body(&mut self, device: &Device, section_id: u32) -> Result<usize, DescriptionError> {
+        let from = self.reader.at();
+        self.skip(device.field_bytes())?;
+        self.subsections(&device.subsections)?;
+        let bytes = self.reader.at().saturating_sub(from);
+        self.footer(section_id)?;
+        Ok(bytes)
+    }
+
+    /// Passes over a body of unknown length up to its footer, and over that: the first one with
+    /// `next` behind it, or nothing behind it. How long the body was.
+    fn find_footer(&mut self, section_id: u32, next: Option<&Device>) -> Option<usize> {
+        let [a, b, c, d] = section_id.to_be_bytes();
+        let footer: [u8; FOOTER_BYTES] = [SectionType::FOOTER.0, a, b, c, d];
+        let mut from = 0usize;
+        loop {
+            let rest = self.reader.rest().get(from..)?;
+            let at = from.saturating_add(rest.iter().position(|&byte| byte == footer[0])?);
+            let mut ahead = self.reader.clone();
+            ahead.bytes("body", at).ok()?;
+            if ahead.array::<FOOTER_BYTES>("footer").ok()? == &footer && begins(&ahead, next) {
+                self.reader = ahead;
+                return Some(at);
+            }
+            from = at.saturating_add(1);
+        }
     }
 
     fn skip(&mut self, count: u64) -> Result<(), DescriptionError> {
@@ -175,6 +228,16 @@ impl<'a> Walk<'a> {
     fn unfit(&self, what: &'static str) -> DescriptionError {
         DescriptionError::Unfit { at: self.reader.at(), entry: self.entry, what }
     }
+}
+
+/// True if `device` is what `reader` has next; without one, if it has nothing.
+fn begins(reader: &Reader<'_>, device: Option<&Device>) -> bool {
+    let Some(device) = device else { return reader.rest().is_empty() };
+    let mut ahead = reader.clone();
+    ahead.byte("record type").is_ok_and(|byte| byte == SectionType::FULL.0)
+        && SectionHeader::parse(&mut ahead).is_ok_and(|header| {
+            (header.idstr, header.instance_id) == (&*device.name, device.instance_id)
+        })
 }
 
 /// What the guest was doing on the source: the name in the body of the section
