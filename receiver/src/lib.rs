@@ -11,6 +11,7 @@ pub mod arrivals;
 pub mod channel;
 pub mod clock;
 pub mod codec;
+pub mod cpu_cache;
 pub mod cpu_list;
 pub mod device_packets;
 pub mod door;

@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 
+use crate::cpu_cache::level_2_bytes;
+
 /// A socket's low-water mark as it was set last.
 pub struct LowWater {
     /// `None`: no TCP socket; others wake for each piece whatever the mark is.
@@ -131,9 +133,17 @@ const VAIN_MAX: u32 = 6;
 /// Headers alone are short; more of them in one go save little.
 const PACKETS_MAX: u64 = 16;
 
-/// What a thread waits for at most, in all its sockets: it lies in kernel memory meanwhile, and gets
-/// cold.
-pub const HOPED_BYTES_MAX: u64 = 9 << 18;
+/// What a thread waits for at most, in all its sockets, where it shares its CPU with so many in all,
+/// itself among them. It lies in kernel memory meanwhile: what is more than a level 2 cache and an eighth
+/// has left that when it is copied, whoever of the threads waited for it.
+pub fn hoped_bytes(threads_of_its_cpu: usize) -> u64 {
+    let cache = level_2_bytes().unwrap_or(HOPED_BYTES_MAX);
+    let of_cpu = (cache + cache / 8).min(HOPED_BYTES_MAX);
+    of_cpu / threads_of_its_cpu.max(1) as u64
+}
+
+/// More was no gain with any cache.
+const HOPED_BYTES_MAX: u64 = 9 << 18;
 
 sockopt_impl!(
     /// `SO_RCVLOWAT`, which nix has no name for.
@@ -147,6 +157,14 @@ sockopt_impl!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_that_share_a_cpu_share_what_they_wait_for() {
+        let alone = hoped_bytes(1);
+        assert!((1..=HOPED_BYTES_MAX).contains(&alone), "{alone}");
+        assert_eq!(hoped_bytes(4), alone / 4);
+        assert_eq!(hoped_bytes(0), alone);
+    }
 
     #[test]
     fn vain_hopes_become_rare_and_one_that_is_met_brings_them_back() {

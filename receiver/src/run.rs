@@ -286,6 +286,11 @@ impl Run {
         self.channels.get().map_or(&[], |channels| &channels.stats)
     }
 
+    /// How many readers that have channels are pinned to the CPU of reader `index`.
+    pub fn readers_of_cpu(&self, index: usize) -> usize {
+        sharing_cpu(&self.readers, self.channels(), self.readers[index].cpu)
+    }
+
     /// One channel.
     #[inline]
     pub fn channel(&self, id: ChannelId) -> &ChannelStats {
@@ -364,6 +369,13 @@ impl Run {
     }
 }
 
+fn sharing_cpu(readers: &[ReaderStats], channels: &[ChannelStats], cpu: Option<usize>) -> usize {
+    let has_channels = |reader| channels.iter().any(|channel| channel.reader == reader);
+    let is_there = |&(_, reader): &(usize, &ReaderStats)| reader.cpu == cpu;
+    let there = readers.iter().enumerate().filter(is_there);
+    there.filter(|&(reader, _)| has_channels(reader)).count()
+}
+
 /// A lock whose holder's panic does not spread: all it guards is plain data.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -379,3 +391,28 @@ const STRAYS_LOGGED: u64 = 100;
 const OPEN: u8 = 0;
 const FAILED: u8 = 1;
 const FINISHED: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_readers_with_channels_share_a_cpu() {
+        let cpus = [0, 1, 0, 1, 0].map(|cpu| ReaderStats { cpu: Some(cpu), ..Default::default() });
+        let of = |reader| ChannelStats {
+            counters: ChannelCounters::default(),
+            reader,
+            peer: String::new(),
+            socket: Weak::new(),
+            tcp: Mutex::default(),
+            moved_ns: Counter::default(),
+        };
+        let shared = |channels: usize| {
+            let channels: Vec<_> = (0..channels).map(|id| of(id % cpus.len())).collect();
+            [Some(0), Some(1), None].map(|cpu| sharing_cpu(&cpus, &channels, cpu))
+        };
+        assert_eq!(shared(2), [1, 1, 0]);
+        assert_eq!(shared(4), [2, 2, 0]);
+        assert_eq!(shared(255), [3, 2, 0]);
+    }
+}

@@ -19,8 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_receiver::low_water::{HOPED_BYTES_MAX, LowWater, PATIENCE_NS};
-
+use landfall_receiver::{
+    low_water::{LowWater, PATIENCE_NS, hoped_bytes},
+    receiver::allowed_cpus,
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -73,8 +75,9 @@ pub fn blocking(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Resu
 /// # Panics
 /// As [`blocking`].
 pub fn patient(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Result<CeilingReport> {
+    let hoped = hoped_bytes(threads.div_ceil(allowed_cpus().len().max(1)));
     receive(sockets, memory, threads, |lanes| {
-        let mark = HOPED_BYTES_MAX / lanes.len() as u64;
+        let mark = hoped / lanes.len() as u64;
         for lane in &mut *lanes {
             LowWater::of(lane.socket).set(lane.socket, mark);
         }

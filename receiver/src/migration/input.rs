@@ -11,7 +11,7 @@ use nix::unistd::{self, Whence, lseek};
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
 use crate::error::{Family, RunError};
-use crate::low_water::{HOPED_BYTES_MAX, Hope, LowWater};
+use crate::low_water::{Hope, LowWater, hoped_bytes};
 use crate::main_stream::INPUT_BYTES_MAX;
 use crate::stats::MainCounters;
 use crate::tls::RECORD_BYTES_MAX;
@@ -118,7 +118,7 @@ impl Input {
             self.drained = false;
             // Much at once where much is likely, but that is not waited for long.
             let may_hope = self.flowing && self.low_water.is_minded();
-            let pieces = if may_hope { self.hope.packets(PIECE_BYTES, HOPED_BYTES_MAX) } else { 0 };
+            let pieces = if may_hope { self.hope.packets(PIECE_BYTES, hoped_bytes(1)) } else { 0 };
             let is_patient = pieces > 0;
             self.flowing = false;
             self.low_water.set(&self.fd, pieces * PIECE_BYTES);

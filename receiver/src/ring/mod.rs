@@ -27,7 +27,7 @@ use crate::channel::HEADER_BYTES_MAX;
 use crate::clock::now_ns;
 use crate::error::RunError;
 pub use crate::low_water::Expected;
-use crate::low_water::HOPED_BYTES_MAX;
+use crate::low_water::hoped_bytes;
 use crate::wire::COMPRESSED_BYTES_MAX;
 use patience::Patience;
 use waiting::{Patient, Waiting};
@@ -39,6 +39,8 @@ pub struct ReaderRing {
     ring: IoUring,
     features: RingFeatures,
     patience: Patience,
+    /// What all slots together wait for at most.
+    hoped_bytes: u64,
     slots: Vec<Slot>,
     ram: Option<Arc<RamBlocks>>,
     wake: Arc<OwnedFd>,
@@ -101,6 +103,7 @@ impl ReaderRing {
             ring,
             features,
             patience: Patience::new(channels),
+            hoped_bytes: hoped_bytes(1),
             slots: Vec::with_capacity(channels),
             ram: None,
             wake,
@@ -109,6 +112,11 @@ impl ReaderRing {
             in_flight: 0,
             cancels_in_flight: 0,
         })
+    }
+
+    /// So many rings wait on the same CPU, this one among them: they share what may wait for them.
+    pub fn share_cpu(&mut self, rings: usize) {
+        self.hoped_bytes = hoped_bytes(rings);
     }
 
     /// The RAM blocks that pages go to from now on. To say the same again is
@@ -205,7 +213,7 @@ impl ReaderRing {
 
     /// Sets the slot's low-water mark; returns the flags with which it is minded.
     fn wait_for(&mut self, slot: usize, expected: Expected) -> u16 {
-        let bytes_max = HOPED_BYTES_MAX / self.slots.len() as u64;
+        let bytes_max = self.hoped_bytes / self.slots.len() as u64;
         let hoped = self.slots[slot].waiting.hoped(expected, bytes_max);
         let patient = hoped.map(|(packets, mark)| {
             let slots = &self.slots;
