@@ -51,4 +51,4 @@ pub use events::EventSender;
 pub use handler::{Arguments, Greeting, Handler, Session};
 pub use listener::Bound;
 pub use option_string::OptionString;
-pub use server::{FirstClients, Server, ServerError};
+pub use server::{FirstClients, OpenMonitors, Server, ServerError};

@@ -20,6 +20,12 @@ pub struct Server {
     monitors: Vec<Running>,
 }
 
+/// Monitors whose addresses are taken: clients can connect, and are greeted once these are served.
+pub struct OpenMonitors {
+    /// Where each one's clients come from, and whether to wait for the first.
+    sources: Vec<(Source, bool)>,
+}
+
 struct Running {
     monitor: Arc<Monitor>,
     bound: Vec<Bound>,
@@ -54,35 +60,43 @@ pub enum ServerError {
     Host(#[from] io::Error),
 }
 
-impl Server {
-    /// Binds or connects all monitors and starts serving them.
-    ///
-    /// It does not wait for clients; see [`Server::first_clients`]. `handler` may be called before
-    /// this returns. Events sent through `events` reach the clients of these monitors.
+impl OpenMonitors {
+    /// Binds or connects all monitors, as QEMU does before it makes its machine: what is wrong with
+    /// an address is said before anything that takes long.
     ///
     /// # Errors
-    /// The first address that cannot be used. Nothing is left running.
-    ///
-    /// # Panics
-    /// If the handler's table names one of the library's own commands.
-    pub fn start(
-        addresses: &[MonitorAddress],
-        handler: Arc<dyn Handler>,
-        events: &EventSender,
-    ) -> Result<Self, ServerError> {
+    /// The first address that cannot be used. Nothing is left behind.
+    pub fn open(addresses: &[MonitorAddress]) -> Result<Self, ServerError> {
         for (index, address) in addresses.iter().enumerate() {
             let earlier = addresses.iter().take(index);
             if has_one_end(address) && earlier.into_iter().any(|other| same_end(address, other)) {
                 return Err(ServerError::Twice(address.clone()));
             }
         }
-        // All addresses are checked before the first client is served.
         let mut sources = Vec::new();
         for address in addresses {
             sources.extend(open(address)?);
         }
-        let mut server = Self { monitors: Vec::new() };
-        for (source, waits) in sources {
+        Ok(Self { sources })
+    }
+
+    /// Starts serving them.
+    ///
+    /// It does not wait for clients; see [`Server::first_clients`]. `handler` may be called before
+    /// this returns. Events sent through `events` reach the clients of these monitors.
+    ///
+    /// # Errors
+    /// The host lacks threads or descriptors. Nothing is left running.
+    ///
+    /// # Panics
+    /// If the handler's table names one of the library's own commands.
+    pub fn serve(
+        self,
+        handler: Arc<dyn Handler>,
+        events: &EventSender,
+    ) -> Result<Server, ServerError> {
+        let mut server = Server { monitors: Vec::new() };
+        for (source, waits) in self.sources {
             let dialogue = Dialogue::new(Arc::clone(&handler));
             let monitor = Arc::new(Monitor::new(dialogue, events.clone())?);
             let bound = match &source {
@@ -94,6 +108,23 @@ impl Server {
             server.monitors[index].spawn(index, source)?;
         }
         Ok(server)
+    }
+}
+
+impl Server {
+    /// Opens monitors and serves them.
+    ///
+    /// # Errors
+    /// Those of [`OpenMonitors::open`] and [`OpenMonitors::serve`].
+    ///
+    /// # Panics
+    /// As [`OpenMonitors::serve`].
+    pub fn start(
+        addresses: &[MonitorAddress],
+        handler: Arc<dyn Handler>,
+        events: &EventSender,
+    ) -> Result<Self, ServerError> {
+        OpenMonitors::open(addresses)?.serve(handler, events)
     }
 
     /// The first client of every monitor with `wait=on`. QEMU waits for them before it does anything

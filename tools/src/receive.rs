@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
-use landfall_qmp::{EventSender, Handler, Server};
+use landfall_qmp::{EventSender, Handler, OpenMonitors};
 use landfall_receiver::listen::{Address, FdSets, Peer};
 use landfall_receiver::mapped_ram::FileReads;
 use landfall_receiver::migration::Sink;
@@ -47,6 +47,8 @@ enum Happening {
 pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Failure> {
     contradictions::refuse(&arguments)?;
     let addresses = addresses(&arguments)?;
+    // Before the pool is mapped, which may take minutes.
+    let monitors = OpenMonitors::open(&arguments.qmp)?;
     let (happen, happenings) = crossbeam_channel::unbounded();
     let events = EventSender::new();
     let destination =
@@ -57,7 +59,7 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     }
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
-    let server = Server::start(&arguments.qmp, handler, &events)?;
+    let server = monitors.serve(handler, &events)?;
     stop_on_signal(&destination, &receiver, happen.clone())?;
     // Not waited for here: a signal, or `quit` on another monitor, may come first.
     let clients = server.first_clients();
