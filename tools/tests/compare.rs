@@ -1,5 +1,8 @@
 //! A comparison, tiny: whether it works, not what it finds.
 
+#[path = "../../tests/qemu/found.rs"]
+#[allow(dead_code, reason = "not every test looks for all versions")]
+mod found;
 #[path = "../../tests/json_schema/held.rs"]
 mod held;
 
@@ -10,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use found::qemu_or_skip;
 use held::Held;
 use landfall_receiver::receiver::allowed_cpus;
 use nix::sys::signal::{Signal, kill};
@@ -80,6 +84,52 @@ fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
     assert!((0..2).all(|at| order(at, 0).zip(order(at, 1)).is_some_and(|(a, b)| a + b == 3)));
     assert!(!whole["host-before"]["kernel"].is_null() && !whole["host-after"].is_null());
     assert!(scenario["programs"]["landfall"]["version"].as_str().is_some());
+}
+
+#[test]
+fn a_real_qemu_is_source_and_destination_and_landfalls_source_is_held_against_it() {
+    let Some(qemu) = qemu_or_skip("10.0") else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let contenders = "{ receiver = \"qemu\", memory = \"default\" },\
+        { receiver = \"landfall\", memory = \"thp\" },\
+        { receiver = \"landfall\", memory = \"thp\", source = \"landfall\" }";
+    let file = scenario(&directory, "source-prealloc = true", contenders);
+    let qemu = qemu.display().to_string();
+    let arguments = ["--scenario", &file, "--qemu", &qemu, "--pairs", "2", "--json", "-"];
+    let (scenario, _) = result(&compare(&arguments));
+    let contenders = scenario["contenders"].as_array().expect("contenders");
+    let sources: Vec<_> = contenders.iter().map(|one| one["source"].as_str()).collect();
+    assert_eq!(sources, [Some("given"), Some("given"), Some("landfall")]);
+    for one in contenders {
+        let source = &one["commands"]["source"]["command-line"];
+        let words = source.as_array().expect("words").iter().filter_map(Value::as_str);
+        let words: Vec<_> = words.collect();
+        let is_qemu = words[0] == qemu;
+        assert_eq!(is_qemu, one["source"] == "given", "{words:?}");
+        assert_eq!(is_qemu, words.iter().any(|word| word.contains("prealloc=on")), "{words:?}");
+        for run in one["runs"].as_array().expect("runs") {
+            assert!(run["source-cpu-s"].as_f64() > Some(0.0), "{run}");
+            // From outside, of memory that is the source's own file.
+            let same = &run["guest-ram"]["pages-compared-and-same"];
+            assert_eq!(same.as_u64().is_some_and(|pages| pages > 100), is_qemu, "{run}");
+            let sent = &run["sent"]["normal-bytes"];
+            assert_eq!(sent.as_u64() >= Some(32 << 20), is_qemu, "{run}");
+        }
+    }
+    let places = |ratios: &str| -> Vec<_> {
+        let ratios = scenario[ratios].as_array().expect("ratios").iter();
+        ratios.map(|one| (one["of"].as_u64(), one["by"].as_u64())).collect()
+    };
+    assert_eq!(places("ratios"), [(Some(1), Some(0))]);
+    assert_eq!(places("source-ratios"), [(Some(2), Some(1))]);
+}
+
+#[test]
+fn landfalls_source_is_held_against_nothing_without_a_real_one() {
+    let output = compare(&["--scenario", "source", "--ram", "32M", "--pairs", "1"]);
+    assert_eq!(output.status.code(), Some(3));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("the scenario source needs a real source: --qemu"), "{log}");
 }
 
 #[test]

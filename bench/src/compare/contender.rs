@@ -1,4 +1,4 @@
-//! Who receives, and into what memory.
+//! Who receives, into what memory, and from whom.
 
 use std::fmt;
 
@@ -56,6 +56,26 @@ impl fmt::Display for MemorySetup {
     }
 }
 
+/// Who sends to a contender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// Whatever the comparison is given: a QEMU, a recording, or else landfall.
+    #[default]
+    Given,
+    /// `landfall send`, beside what is given: to hold one source against the other.
+    Landfall,
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Given => "given",
+            Self::Landfall => "landfall",
+        })
+    }
+}
+
 /// A contender as a scenario names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -68,6 +88,9 @@ pub struct Entry {
     pub channels: Option<u8>,
     /// landfall's readers, where they are not the scenario's.
     pub readers: Option<u8>,
+    /// Its source.
+    #[serde(default)]
+    pub source: Sender,
 }
 
 /// A contender with everything decided.
@@ -83,6 +106,8 @@ pub struct Contender {
     pub readers: u8,
     /// Guest RAM, bytes.
     pub ram_bytes: u64,
+    /// Its source.
+    pub source: Sender,
 }
 
 impl Receiver {
@@ -111,9 +136,15 @@ impl Contender {
     pub fn is_another_size_of(&self, other: &Self) -> bool {
         Self { ram_bytes: other.ram_bytes, ..*self } == *other
     }
+
+    /// True if `other` differs from it in nothing but who sends.
+    #[must_use]
+    pub fn is_sent_to_by_another_than(&self, other: &Self) -> bool {
+        self.source != other.source && Self { source: other.source, ..*self } == *other
+    }
 }
 
-/// `landfall, hugepages, 2 channels, 2 readers, 1.00 GiB`.
+/// `landfall, hugepages, 2 channels, 2 readers, 1.00 GiB`, and who sends if that is its own.
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { receiver, memory, channels, readers, .. } = self;
@@ -121,7 +152,11 @@ impl fmt::Display for Contender {
         if *receiver != Receiver::Qemu {
             write!(f, "{readers} readers, ")?;
         }
-        write!(f, "{:.2} GiB", self.ram_gib())
+        write!(f, "{:.2} GiB", self.ram_gib())?;
+        match self.source {
+            Sender::Given => Ok(()),
+            Sender::Landfall => f.write_str(", landfall sends"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is held against whom, and what comes of it.
 
-use super::{Cost, Outcome, Series, paired::Ratio};
+use super::{Contender, Cost, Outcome, Sender, Series, paired::Ratio};
 
 /// One of landfall's series, divided by another.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,19 @@ pub struct Held {
     pub cpu: Ratio,
     /// The same, with what starting up took.
     pub cpu_with_startup: Ratio,
+    /// Seconds per GiB.
+    pub wall: Ratio,
+}
+
+/// landfall's source, divided by the one that was given, into the same receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldSource {
+    /// The series that landfall sent to, by its place in [`Outcome::series`].
+    pub ours: usize,
+    /// The same receiver with the given source.
+    pub theirs: usize,
+    /// The source's CPU seconds per GiB.
+    pub cpu: Ratio,
     /// Seconds per GiB.
     pub wall: Ratio,
 }
@@ -37,12 +50,13 @@ pub fn held(outcome: &Outcome) -> Vec<Held> {
         let us = &series.contender;
         let is_alike = |theirs: &usize| {
             let them = &all[*theirs].contender;
-            !them.is_landfall() && (them.ram_bytes, them.channels) == (us.ram_bytes, us.channels)
+            let alike = |one: &Contender| (one.ram_bytes, one.channels, one.source);
+            !them.is_landfall() && alike(them) == alike(us)
         };
         let first = |is: &dyn Fn(&Series) -> bool| (0..ours).find(|&theirs| is(&all[theirs]));
         pairs.extend((0..all.len()).filter(is_alike).map(|theirs| (ours, theirs)));
-        let own =
-            first(&|one| one.contender.is_landfall() && one.contender.ram_bytes == us.ram_bytes);
+        let alike = |one: &Contender| (one.is_landfall(), one.ram_bytes, one.source);
+        let own = first(&|one| alike(&one.contender) == alike(us));
         let smaller = first(&|one| one.contender.is_another_size_of(us));
         pairs.extend(own.into_iter().chain(smaller).map(|theirs| (ours, theirs)));
     }
@@ -54,6 +68,24 @@ pub fn held(outcome: &Outcome) -> Vec<Held> {
         wall: ratio(&all[ours], &all[theirs], |cost| cost.wall_s),
     };
     pairs.into_iter().map(held).collect()
+}
+
+/// Every receiver that landfall has sent to, and the given source as well.
+#[must_use]
+pub fn held_sources(outcome: &Outcome) -> Vec<HeldSource> {
+    let all = &outcome.series;
+    let sent_by_us = |(_, one): &(usize, &Series)| one.contender.source == Sender::Landfall;
+    let held = |(ours, series): (usize, &Series)| {
+        let is_other = |one: &Series| one.contender.is_sent_to_by_another_than(&series.contender);
+        let theirs = all.iter().position(is_other)?;
+        Some(HeldSource {
+            ours,
+            theirs,
+            cpu: ratio(series, &all[theirs], |cost| cost.source_s),
+            wall: ratio(series, &all[theirs], |cost| cost.wall_s),
+        })
+    };
+    all.iter().enumerate().filter(sent_by_us).filter_map(held).collect()
 }
 
 /// The slopes of all contenders that ran with three sizes or more.
@@ -120,7 +152,7 @@ const SIZES_MIN: usize = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Contender, MemorySetup, Receiver, Run};
+    use super::super::{MemorySetup, Receiver, Run};
     use super::*;
 
     fn series(receiver: Receiver, channels: u8, ram_mib: u64, cpu_s: &[f64]) -> Series {
@@ -130,6 +162,7 @@ mod tests {
             channels,
             readers: 2,
             ram_bytes: ram_mib << 20,
+            source: Sender::Given,
         };
         let run = |&cpu_s: &f64| Run {
             cost: Cost { cpu_s, startup_s: 1.0, wall_s: 2.0, ..Cost::default() },
@@ -160,6 +193,27 @@ mod tests {
         // The last per GiB: twice the guest, thrice the time.
         assert_eq!(medians, [0.5, 1.1, 1.5]);
         assert_eq!(held[0].cpu_with_startup.median(), 2.0 / 3.0);
+    }
+
+    #[test]
+    fn landfalls_source_is_held_against_the_given_one_into_the_same_receiver() {
+        let sent = |source, channels, source_s| {
+            let mut series = series(Receiver::CeilingBlocking, channels, 1024, &[1.0]);
+            series.contender.source = source;
+            series.runs[0].cost.source_s = source_s;
+            series
+        };
+        let outcome = Outcome {
+            series: vec![
+                sent(Sender::Given, 2, 0.4),
+                sent(Sender::Landfall, 8, 0.3),
+                sent(Sender::Given, 8, 0.6),
+            ],
+            ..Outcome::default()
+        };
+        let [one] = &held_sources(&outcome)[..] else { panic!("one pair") };
+        assert_eq!((one.ours, one.theirs, one.cpu.median()), (1, 2, 0.5));
+        assert!(held(&outcome).is_empty(), "no landfall has received");
     }
 
     #[test]

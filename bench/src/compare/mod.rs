@@ -25,11 +25,11 @@ mod scenario;
 mod source;
 
 pub use ceiling_child::run as run_ceiling;
-pub use contender::{Contender, Entry, MemorySetup, Receiver};
+pub use contender::{Contender, Entry, MemorySetup, Receiver, Sender};
 pub use content::{Content, Kind};
 pub use guest_ram::GuestRam;
 pub use host::{facts as host_facts, now_s};
-pub use judgement::{Held, Slope, held, held_slopes, slopes};
+pub use judgement::{Held, HeldSource, Slope, held, held_slopes, held_sources, slopes};
 pub use paired::{Ratio, median};
 pub use scenario::{Guest, SCENARIOS, Scenario, text_of};
 
@@ -328,7 +328,10 @@ impl Comparison {
         if contender.receiver.is_ceiling() {
             check_bytes(&report["wire"]["bytes"], &sent["normal-bytes"])?;
         }
-        let memory = prepared.memory.as_deref().filter(|_| !contender.receiver.is_ceiling());
+        let memory = prepared
+            .memory
+            .as_deref()
+            .filter(|_| !contender.receiver.is_ceiling() && contender.source == Sender::Given);
         let ram = guest_ram::look(destination.process().id(), contender.ram_bytes, memory)?;
         let commands = json!({
             "destination": destination.commands(), "source": source.commands(),

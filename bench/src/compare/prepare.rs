@@ -61,7 +61,9 @@ impl Prepared {
             prepared.recording = Some(directory.clone());
             return Ok(prepared);
         }
-        if comparison.qemu.is_none() && (scenario.guest.is_some() || scenario.is_file()) {
+        let needs_qemu =
+            scenario.guest.is_some() || scenario.is_file() || scenario.has_two_sources();
+        if comparison.qemu.is_none() && needs_qemu {
             return Err(format!("the scenario {} needs a real source: --qemu", scenario.name));
         }
         let mib = contender.ram_bytes >> 20;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    contender::{Contender, Entry, MemorySetup, Receiver},
+    contender::{Contender, Entry, MemorySetup, Receiver, Sender},
     content::Content,
 };
 
@@ -42,6 +42,11 @@ pub struct Scenario {
     /// Migration parameters of both ends, beside those above.
     #[serde(default)]
     pub parameters: Map<String, Value>,
+    /// A real source's memory is in its page tables before, as that of a guest that has been
+    /// running (`prealloc` of its memory backend): the pages need not be found in their file while
+    /// they are sent.
+    #[serde(default)]
+    pub source_prealloc: bool,
     /// CPUs that the source may use; without them all. Two sides that share no CPU do not run in
     /// each other's time.
     pub source_cpus: Option<CpuList>,
@@ -117,6 +122,7 @@ impl Scenario {
                 channels: entry.channels.unwrap_or(self.channels),
                 readers: entry.readers.unwrap_or(self.readers),
                 ram_bytes: ram_mib << 20,
+                source: entry.source,
             })
         };
         self.ram_mib.iter().copied().flat_map(of_size).collect()
@@ -126,6 +132,12 @@ impl Scenario {
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.capabilities.iter().any(|name| name == "mapped-ram")
+    }
+
+    /// True if landfall's own source is held against the one that is given.
+    #[must_use]
+    pub fn has_two_sources(&self) -> bool {
+        self.contenders.iter().any(|entry| entry.source == Sender::Landfall)
     }
 
     /// Capabilities of both ends.
@@ -179,6 +191,9 @@ impl Scenario {
                 return Err(format!("{} can only receive plain pages", entry.receiver));
             }
         }
+        if self.has_two_sources() && (self.guest.is_some() || self.is_file()) {
+            return Err("what is replayed or loaded has one source".to_owned());
+        }
         match self.guest {
             Some(_) if self.tls => Err("a guest that runs is recorded, TLS cannot be".to_owned()),
             Some(_) if self.is_file() => Err("a guest that runs has no mapped-ram file".to_owned()),
@@ -207,7 +222,7 @@ macro_rules! built_in {
 pub const SCENARIOS: &[(&str, &str)] = built_in!(
     "random" "mixed" "idle" "idle-slope" "zero-legacy" "main-only" "many-channels"
     "default-memory" "large" "zlib" "zlib-text" "zstd" "zstd-scattered" "zstd-text" "tls" "xbzrle"
-    "mapped-ram" "mapped-ram-dense"
+    "mapped-ram" "mapped-ram-dense" "source"
 );
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Comparison,
-    contender::Contender,
+    contender::{Contender, Sender},
     prepare::Prepared,
     process::{Process, wait_for},
     qmp::Qmp,
@@ -37,7 +37,7 @@ impl<'a> Source<'a> {
             let arguments = arguments.map(str::to_owned).to_vec();
             return Ok(Self::Landfall { comparison, arguments, process: None });
         }
-        if comparison.qemu.is_some() {
+        if comparison.qemu.is_some() && contender.source == Sender::Given {
             return Self::qemu(comparison, prepared, contender);
         }
         let arguments = synthetic(comparison, prepared, contender);
@@ -62,7 +62,8 @@ impl<'a> Source<'a> {
                 "q35,memory-backend=pc.ram".to_owned(),
                 "-object".to_owned(),
                 format!(
-                    "memory-backend-file,id=pc.ram,size={bytes},share=on,mem-path={}",
+                    "memory-backend-file,id=pc.ram,size={bytes},share=on{},mem-path={}",
+                    if comparison.scenario.source_prealloc { ",prealloc=on" } else { "" },
                     path.display()
                 ),
             ]),

@@ -1,7 +1,8 @@
 //! A comparison as JSON: everything that somebody needs who does not believe it.
 
 use landfall_bench::compare::{
-    Comparison, Outcome, Ratio, Run, Scenario, Series, held, held_slopes, host_facts, now_s, slopes,
+    Comparison, Outcome, Ratio, Run, Scenario, Series, held, held_slopes, held_sources, host_facts,
+    now_s, slopes,
 };
 use landfall_receiver::cpu_list::CpuList;
 use serde_json::{Value, json};
@@ -38,6 +39,17 @@ pub(super) fn of_outcome(comparison: &Comparison, outcome: &Outcome) -> Value {
             })
         })
         .collect();
+    let source_ratios: Vec<Value> = held_sources(outcome)
+        .iter()
+        .map(|held| {
+            json!({
+                "of": held.ours,
+                "by": held.theirs,
+                "cpu": ratio(&held.cpu),
+                "wall": ratio(&held.wall),
+            })
+        })
+        .collect();
     let slopes = slopes(outcome);
     let of_slopes: Vec<Value> = slopes
         .iter()
@@ -58,6 +70,7 @@ pub(super) fn of_outcome(comparison: &Comparison, outcome: &Outcome) -> Value {
         "cipher-suites": suites,
         "contenders": outcome.series.iter().map(of_series).collect::<Vec<_>>(),
         "ratios": ratios,
+        "source-ratios": source_ratios,
         "slopes": of_slopes,
         "slope-ratios": slope_ratios,
     })
@@ -79,6 +92,7 @@ fn of_scenario(scenario: &Scenario) -> Value {
         "tls": scenario.tls,
         "capabilities": scenario.capabilities,
         "parameters": scenario.parameters,
+        "source-prealloc": scenario.source_prealloc,
         "source-cpus": scenario.source_cpus.as_ref().map(CpuList::to_string),
         "receiver-cpus": scenario.receiver_cpus.as_ref().map(CpuList::to_string),
         "guest": scenario.guest.map(|guest| {
@@ -96,6 +110,7 @@ fn of_series(series: &Series) -> Value {
         "channels": contender.channels,
         "readers": contender.readers,
         "ram-bytes": contender.ram_bytes,
+        "source": contender.source.to_string(),
         "commands": series.commands,
         "runs": series.runs.iter().map(of_run).collect::<Vec<_>>(),
     })

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use landfall_bench::compare::{
-    Comparison, Contender, Cost, GuestRam, MemorySetup, Outcome, Ratio, Receiver, Series, held,
-    held_slopes, median, slopes,
+    Comparison, Contender, Cost, GuestRam, MemorySetup, Outcome, Ratio, Receiver, Sender, Series,
+    held, held_slopes, held_sources, median, slopes,
 };
 
 /// Everything for a terminal.
 pub(super) fn text(comparison: &Comparison, outcome: &Outcome) -> String {
     let mut text = heading(comparison, outcome);
-    for table in [figures(outcome), ratios(outcome), slope(outcome)].into_iter().flatten() {
+    let tables = [figures(outcome), ratios(outcome), sources(outcome), slope(outcome)];
+    for table in tables.into_iter().flatten() {
         text = format!("{text}\n{}\n", table.trim_fmt());
     }
     text
@@ -27,8 +28,11 @@ fn heading(comparison: &Comparison, outcome: &Outcome) -> String {
         Some(program) => program.display().to_string(),
         None => "the synthetic source".to_owned(),
     };
-    let mut heading =
-        format!("{}: {}; {pairs} runs each, source: {source}", scenario.name, scenario.about);
+    let beside = if scenario.has_two_sources() { ", and landfall's own" } else { "" };
+    let mut heading = format!(
+        "{}: {}; {pairs} runs each, source: {source}{beside}",
+        scenario.name, scenario.about
+    );
     for (side, cpus) in [("source", &scenario.source_cpus), ("receiver", &scenario.receiver_cpus)] {
         if let Some(cpus) = cpus {
             heading.push_str(&format!("; {side} on CPU {cpus}"));
@@ -55,7 +59,7 @@ fn figures(outcome: &Outcome) -> Option<Table> {
         "source",
     ]);
     for series in &outcome.series {
-        let Contender { receiver, channels, readers, .. } = series.contender;
+        let Contender { receiver, channels, readers, source, .. } = series.contender;
         let gib = series.contender.ram_gib();
         let per_gib = |figure: &dyn Fn(&Cost) -> f64| format!("{:.4}", series.median(figure) / gib);
         let readers = match receiver {
@@ -64,7 +68,10 @@ fn figures(outcome: &Outcome) -> Option<Table> {
             _ => readers.to_string(),
         };
         table.add_row([
-            receiver.to_string(),
+            match source {
+                Sender::Given => receiver.to_string(),
+                Sender::Landfall => format!("{receiver}; landfall sends"),
+            },
             memory(series.contender.memory, series.ram()),
             format!("{gib:.2}"),
             channels.to_string(),
@@ -105,6 +112,21 @@ fn ratios(outcome: &Outcome) -> Option<Table> {
             division(&outcome.series[one.ours], &outcome.series[one.theirs], sizes.len() > 1),
             one.cpu.to_string(),
             one.cpu_with_startup.to_string(),
+            one.wall.to_string(),
+        ]);
+    }
+    (!held.is_empty()).then_some(table)
+}
+
+/// What sending takes, landfall's source beside the given one.
+fn sources(outcome: &Outcome) -> Option<Table> {
+    let held = held_sources(outcome);
+    let mut table = table(&["sending, landfall ÷ the given source, per GiB", "CPU", "wall"]);
+    for one in &held {
+        let Contender { receiver, channels, .. } = &outcome.series[one.ours].contender;
+        table.add_row([
+            format!("into {receiver}, {channels} channels"),
+            one.cpu.to_string(),
             one.wall.to_string(),
         ]);
     }
