@@ -323,6 +323,9 @@ pub(super) fn packages() -> Rule {
     }
 }
 
+/// The one device of the state.
+const TIMER: &str = r#"{"name": "timer", "instance_id": 0, "fields": [{"size": 24}]}"#;
+
 pub(super) fn descriptions() -> Rule {
     let with = |text: &str| {
         let start = start_of(&configuration(MACHINE), &commands(), &one_block());
@@ -337,8 +340,7 @@ pub(super) fn descriptions() -> Rule {
     // What nobody looks into is passed without recursion.
     let nested = |levels: usize| {
         let (open, shut) = ("[".repeat(levels), "]".repeat(levels));
-        let timer = r#"{"name": "timer", "instance_id": 0, "fields": [{"size": 24}]}"#;
-        with(&format!(r#"{{"x": {open}{shut}, "devices": [{timer}]}}"#))
+        with(&format!(r#"{{"x": {open}{shut}, "devices": [{TIMER}]}}"#))
     };
     let subsections = |levels: usize| {
         let open = r#", "subsections": [{"vmsd_name": "a", "version": 1"#.repeat(levels);
@@ -351,11 +353,11 @@ pub(super) fn descriptions() -> Rule {
         rows: vec![
             ("all of the state", timer(r#"{"size": 24}"#), taken()),
             ("in three pieces", timer(r#"{"size": 4, "array_len": 5}, {"size": 4}"#), taken()),
-            ("a byte less", timer(r#"{"size": 23}"#), {
-                refused(Malformed, "entry 0 of the description: the section's footer is not here")
-            }),
-            ("a byte more", timer(r#"{"size": 25}"#), refused(Malformed, "entry 0 of the desc")),
-            ("more than there is", timer(r#"{"size": 1099511627776}"#), {
+            // Sources up to 9.2 count wrong: the footer is there all the same.
+            ("a byte less", timer(r#"{"size": 23}"#), taken()),
+            ("a byte more", timer(r#"{"size": 25}"#), taken()),
+            ("more than there is", timer(r#"{"size": 1099511627776}"#), taken()),
+            ("a device more", devices(&format!("{TIMER}, {TIMER}")), {
                 refused(Malformed, "the state ends inside the section")
             }),
             ("a negative size", timer(r#"{"size": -1}"#), not_understood()),
@@ -370,9 +372,7 @@ pub(super) fn descriptions() -> Rule {
             }),
             ("no list of devices", with(r#"{"page_size": 4096}"#), not_understood()),
             ("a million levels of nothing", nested(1 << 20), taken()),
-            ("50 subsections in each other", subsections(50), {
-                refused(Malformed, "no subsection begins here")
-            }),
+            ("50 subsections in each other that are not there", subsections(50), taken()),
             ("100 of them", subsections(100), not_understood()),
             ("100,000 of them", subsections(100_000), not_understood()),
         ],
