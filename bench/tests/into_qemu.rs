@@ -2,7 +2,7 @@
 //! every page as the seed promises, and then refuse the device state.
 
 #[path = "../../tests/qemu/found.rs"]
-#[allow(dead_code, reason = "not every test looks for all versions")]
+#[allow(dead_code, reason = "not every test looks for the same")]
 mod found;
 #[path = "../../tests/real_qemu/listening.rs"]
 #[allow(dead_code, reason = "it is the tests' with real QEMUs, which use all of it")]

@@ -18,15 +18,19 @@ pub(crate) fn qemus() -> Result<Vec<(String, PathBuf)>, String> {
     }
 }
 
+/// The program of this version, or what is missing.
+pub(crate) fn qemu(version: &str) -> Result<PathBuf, String> {
+    let found = qemus()?.into_iter().find(|(one, _)| one == version);
+    found.map(|(_, path)| path).ok_or_else(|| format!("no QEMU {version}: run tests/qemu/install"))
+}
+
 /// The program of this version. `None`, and said, where real QEMUs are missing and may be.
 pub(crate) fn qemu_or_skip(version: &str) -> Option<PathBuf> {
-    match qemus() {
-        Ok(found) => found.into_iter().find(|(one, _)| one == version).map(|(_, path)| path),
-        Err(why) => {
+    qemu(version)
+        .inspect_err(|why| {
             let required = std::env::var("LANDFALL_REQUIRE_ALL").is_ok_and(|value| value == "1");
             assert!(!required, "required, but: {why}");
             println!("SKIPPED: {why}");
-            None
-        }
-    }
+        })
+        .ok()
 }

@@ -1,7 +1,7 @@
 //! A comparison, tiny: whether it works, not what it finds.
 
 #[path = "../../tests/qemu/found.rs"]
-#[allow(dead_code, reason = "not every test looks for all versions")]
+#[allow(dead_code, reason = "not every test looks for the same")]
 mod found;
 #[path = "../../tests/json_schema/held.rs"]
 mod held;

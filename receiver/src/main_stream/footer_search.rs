@@ -8,7 +8,8 @@
 use super::sections::Sections;
 use crate::wire::vmdesc::{DESCRIPTION_BYTES_MAX, DESCRIPTION_BYTES_MIN};
 use crate::wire::{
-    Command, FOOTER_BYTES, Reader, SectionHeader, SectionType, WireError, iterables::Iterable,
+    Command, FOOTER_BYTES, Reader, SectionHeader, SectionType, WireError, footer,
+    iterables::Iterable,
 };
 
 /// What a search found in its input.
@@ -34,8 +35,7 @@ pub(super) enum Next {
 
 /// Looks for the footer of `section_id` in `input`.
 pub(super) fn search(input: &[u8], section_id: u32, sections: &Sections) -> Found {
-    let [a, b, c, d] = section_id.to_be_bytes();
-    let footer = [SectionType::FOOTER.0, a, b, c, d];
+    let footer = footer(section_id);
     let mut from = 0usize;
     loop {
         let rest = input.get(from..).unwrap_or_default();

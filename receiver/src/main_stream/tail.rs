@@ -85,25 +85,8 @@ impl Tail {
         }
         self.bytes.extend_from_slice(input);
         while let Some(candidate) = self.next_candidate(around.footers) {
-            let state = self.bytes.get(..candidate.eof).unwrap_or_default();
-            let text_at = candidate.eof.saturating_add(CANDIDATE_HEADER_BYTES);
-            let text = self.bytes.get(text_at..candidate.end).unwrap_or_default();
-            let mut by_sizes = true;
-            let found = Description::parse(text).and_then(|description| {
-                let unfit = match description.walk(state, around, Misfit::Refused) {
-                    Err(unfit) => unfit,
-                    fits => return fits,
-                };
-                // Nothing is behind a true one.
-                if candidate.end < self.bytes.len() || self.searches == SEARCHES_MAX {
-                    return Err(unfit);
-                }
-                by_sizes = false;
-                description.walk(state, around, Misfit::Searched).map_err(|_| unfit)
-            });
-            self.searches = self.searches.saturating_add(u64::from(!by_sizes));
-            match found {
-                Ok(sections) => {
+            match self.walk(candidate, around) {
+                Ok((sections, by_sizes)) => {
                     self.bytes.truncate(candidate.end);
                     self.accepted = Some(Accepted { candidate, sections });
                     let exact = by_sizes && around.footers == Footers::On && self.candidates == 1;
@@ -115,6 +98,29 @@ impl Tail {
             }
         }
         Pushed { taken: input.len(), end: None }
+    }
+
+    /// The sections that lead to `candidate` by its description, and whether the sizes in it do.
+    fn walk(
+        &mut self,
+        candidate: Candidate,
+        around: &Surroundings<'_>,
+    ) -> Result<(Vec<DeviceSection>, bool), DescriptionError> {
+        let state = self.bytes.get(..candidate.eof).unwrap_or_default();
+        let text_at = candidate.eof.saturating_add(CANDIDATE_HEADER_BYTES);
+        let description =
+            Description::parse(self.bytes.get(text_at..candidate.end).unwrap_or_default())?;
+        let unfit = match description.walk(state, around, Misfit::Refused) {
+            Ok(sections) => return Ok((sections, true)),
+            Err(unfit) => unfit,
+        };
+        // Nothing is behind a true one.
+        if candidate.end < self.bytes.len() || self.searches == SEARCHES_MAX {
+            return Err(unfit);
+        }
+        self.searches = self.searches.saturating_add(1);
+        let searched = description.walk(state, around, Misfit::Searched);
+        searched.map(|sections| (sections, false)).map_err(|_| unfit)
     }
 
     /// True if the bytes are a whole migration.

@@ -53,7 +53,7 @@ pub use page::PageBytes;
 pub use ram::{BlockInfo, RamFlags, RamItem};
 pub use reader::Reader;
 pub use return_path::{Encoded, REPLY_BYTES_MAX, Reply};
-pub use section::{FOOTER_BYTES, Footers, SectionHeader, SectionType};
+pub use section::{FOOTER_BYTES, Footers, SectionHeader, SectionType, footer};
 
 /// First four bytes of the main stream, "QEVM" (`migration/qemu-file.h`,
 /// `QEMU_VM_FILE_MAGIC`).

@@ -102,6 +102,12 @@ impl<'a> SectionHeader<'a> {
 /// Length of a footer on the wire: type byte and section id.
 pub const FOOTER_BYTES: usize = 5;
 
+/// The footer of section `section_id` on the wire.
+pub fn footer(section_id: u32) -> [u8; FOOTER_BYTES] {
+    let [a, b, c, d] = section_id.to_be_bytes();
+    [SectionType::FOOTER.0, a, b, c, d]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

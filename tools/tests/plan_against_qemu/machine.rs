@@ -13,7 +13,7 @@ use landfall_bench::writing_guest::{BURSTS_PER_SECOND, Writing, walks, write_dis
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::found::qemu_or_skip;
+use crate::found;
 use crate::landfall;
 use crate::link::Link;
 use crate::process::{Process, wait_until};
@@ -101,7 +101,7 @@ impl Host {
     pub(crate) fn new() -> Self {
         let scratch = tempfile::Builder::new().prefix("landfall-plan-").tempdir_in("/dev/shm");
         Self {
-            qemu: qemu_or_skip("10.0").expect("it needs QEMU 10.0"),
+            qemu: found::qemu("10.0").expect("it needs a real source"),
             scratch: scratch.expect("a folder for the guests' memory"),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Description, DescriptionError, Device, Subsection};
-use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType, WireError};
+use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType, WireError, footer};
 
 /// One device's section in the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,8 +153,7 @@ impl<'a> Walk<'a> {
     /// Passes over a body of unknown length up to its footer, and over that: the first one with
     /// `next` behind it, or nothing behind it. How long the body was.
     fn find_footer(&mut self, section_id: u32, next: Option<&Device>) -> Option<usize> {
-        let [a, b, c, d] = section_id.to_be_bytes();
-        let footer: [u8; FOOTER_BYTES] = [SectionType::FOOTER.0, a, b, c, d];
+        let footer = footer(section_id);
         let mut from = 0usize;
         loop {
             let rest = self.reader.rest().get(from..)?;
