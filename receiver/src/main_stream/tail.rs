@@ -114,8 +114,8 @@ impl Tail {
             Ok(sections) => return Ok((sections, true)),
             Err(unfit) => unfit,
         };
-        // Nothing is behind a true one.
-        if candidate.end < self.bytes.len() || self.searches == SEARCHES_MAX {
+        // Also where bytes are behind it: whether they are there yet is chance.
+        if self.searches == SEARCHES_MAX {
             return Err(unfit);
         }
         self.searches = self.searches.saturating_add(1);

@@ -86,8 +86,21 @@ fn a_description_whose_sizes_do_not_add_up_is_an_end_if_its_devices_lead_there()
         assert_eq!(ends, [Certainty::NeedsGrace], "{piece} bytes at a time");
         assert_eq!(tail.take().2[0].bytes, state.len());
     }
-    let mut tail = Tail::default();
-    assert!(tail.push(&[&bytes[..], b"x"].concat(), &AROUND).end.is_none(), "something follows");
+}
+
+#[test]
+fn an_end_by_search_is_the_same_whether_what_follows_is_there_yet_or_not() {
+    let text = br#"{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 3}]}]}"#;
+    let state = b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x010and much more\x7e\0\0\0\x01";
+    let bytes = [&with_description(state, text)[..], b"x"].concat();
+    let end = bytes.len() - 1;
+    for first in [end, bytes.len()] {
+        let mut tail = Tail::default();
+        let pushed = tail.push(&bytes[..first], &AROUND);
+        assert_eq!((pushed.taken, pushed.end), (end, Some(Certainty::NeedsGrace)));
+        assert!(tail.push(&bytes[end..], &AROUND).end.is_none());
+        assert!(!tail.is_complete(), "something follows");
+    }
 }
 
 #[test]
