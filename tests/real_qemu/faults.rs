@@ -15,7 +15,7 @@ use crate::machine::UUID;
 use crate::process::wait_until;
 use crate::run::{self, Programs, verify};
 use crate::source::Source;
-use crate::{find_programs, turn};
+use crate::{programs, turn};
 
 /// When a source dies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -238,11 +238,6 @@ fn case(sender: Sender) -> Case {
         two_blocks: false,
         tls: Tls::Off,
     }
-}
-
-/// The programs; nothing where they are missing, which the covering test tells.
-fn programs() -> Option<Programs> {
-    find_programs().ok()
 }
 
 /// How many come at a time.

@@ -16,7 +16,7 @@ use crate::memory_file;
 use crate::postcopy;
 use crate::run::{self, Programs, verify, verify_ram};
 use crate::source::Source;
-use crate::{find_programs, turn};
+use crate::{programs, turn};
 
 #[test]
 fn mapped_ram_files_of_10_0_are_received_whole() {
@@ -194,11 +194,10 @@ fn guests_with_slirp_network_cards_migrate_whole() {
     }
 }
 
-/// Runs `form` with a source of each of these versions; none where the QEMUs are
-/// missing, which the covering test tells.
+/// Runs `form` with a source of each of these versions.
 pub(crate) fn each(qemus: &[&str], form: impl Fn(&Programs, Sender) -> Result<(), String>) {
     let _turn = turn();
-    let Ok(programs) = find_programs() else { return };
+    let Some(programs) = programs() else { return };
     for sender in SENDERS.into_iter().filter(|sender| qemus.contains(&sender.qemu)) {
         form(&programs, sender).unwrap_or_else(|error| panic!("{sender:?}: {error}"));
     }

@@ -57,10 +57,7 @@ use run::{Moved, Programs};
 #[test]
 fn every_pair_of_dimensions_migrates_whole_from_a_real_qemu() {
     let _turn = turn();
-    let programs = match find_programs() {
-        Ok(programs) => programs,
-        Err(why) => return skip(&why),
-    };
+    let Some(programs) = programs() else { return };
     let strength = if is_set("LANDFALL_QEMU_FULL") { 3 } else { 2 };
     let mut cases = case::cases(strength);
     let all = cases.len();
@@ -139,11 +136,27 @@ fn describe(
     }
 }
 
-/// The programs, or what is missing.
-fn find_programs() -> Result<Programs, String> {
+/// The programs. `None`, and said, where QEMUs are missing and may be.
+fn programs() -> Option<Programs> {
     let landfall = env::var_os("LANDFALL_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfall")), PathBuf::from);
-    Ok(Programs { landfall, qemus: found::qemus()? })
+    match found::qemus() {
+        Ok(qemus) => Some(Programs { landfall, qemus }),
+        Err(why) => {
+            skip(&why);
+            None
+        }
+    }
+}
+
+/// The programs with one of this version, which hosts may lack that have the usual ones.
+fn programs_with(version: &str) -> Option<Programs> {
+    let programs = programs()?;
+    if programs.qemus.iter().all(|(found, _)| found != version) {
+        skip(&format!("no QEMU {version}: run tests/qemu/install"));
+        return None;
+    }
+    Some(programs)
 }
 
 fn wants_hugepages(case: &Case) -> bool {

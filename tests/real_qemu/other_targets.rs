@@ -10,7 +10,7 @@ use crate::forms::case;
 use crate::machine::MemoryFile;
 use crate::run::{self, Programs, verify_ram};
 use crate::source::Source;
-use crate::{find_programs, seed, skip, turn};
+use crate::{programs_with, seed, turn};
 
 #[test]
 fn guests_of_arm_migrate_whole() {
@@ -53,11 +53,7 @@ struct Target {
 
 fn migrate_whole(target: &Target) {
     let _turn = turn();
-    let Ok(programs) = find_programs() else { return };
-    let version = target.sender.qemu;
-    if !programs.qemus.iter().any(|(found, _)| found == version) {
-        return skip(&format!("no QEMU {version}: run tests/qemu/install"));
-    }
+    let Some(programs) = programs_with(target.sender.qemu) else { return };
     for (channels, return_path) in [(0, false), (0, true), (2, true)] {
         let case = Case { channels, return_path, ..case(target.sender, Guest::Paused) };
         migrates_whole(&programs, target, &case).unwrap_or_else(|error| panic!("{case}: {error}"));

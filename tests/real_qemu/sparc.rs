@@ -9,15 +9,12 @@ use crate::forms::case;
 use crate::memory_file;
 use crate::run::{self, Programs, verify_ram};
 use crate::source::Source;
-use crate::{find_programs, skip, turn};
+use crate::{programs_with, turn};
 
 #[test]
 fn guests_with_pages_of_8_kib_migrate_whole() {
     let _turn = turn();
-    let Ok(programs) = find_programs() else { return };
-    if !programs.qemus.iter().any(|(version, _)| version == VERSION) {
-        return skip("no QEMU of sparc64: run tests/qemu/install");
-    }
+    let Some(programs) = programs_with(VERSION) else { return };
     for (channels, compression, return_path) in [
         (0, Compression::None, false),
         (0, Compression::None, true),

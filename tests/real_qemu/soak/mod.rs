@@ -29,7 +29,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use crate::run::Programs;
-use crate::{find_programs, say, skip, turn};
+use crate::{programs, say, turn};
 use chance::Ended;
 use receiver::Receiver;
 use vitals::Vitals;
@@ -37,10 +37,7 @@ use vitals::Vitals;
 #[test]
 fn soak_one_receiver_takes_run_after_run_and_stays_as_it_is() {
     let _turn = turn();
-    let programs = match find_programs() {
-        Ok(programs) => programs,
-        Err(why) => return skip(&why),
-    };
+    let Some(programs) = programs() else { return };
     let limit = Duration::from_secs(number("LANDFALL_SOAK_SECONDS").unwrap_or(SECONDS));
     let seed = landfall_seed::given().unwrap_or_else(short_seed);
     let scratch = scratch().expect("a scratch directory");
