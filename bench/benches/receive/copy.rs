@@ -13,7 +13,7 @@ use crate::stream::HEADER_BYTES;
 pub(crate) enum Copy {
     /// `memcpy`.
     Cached,
-    /// Stores that pass the cache (AVX2; elsewhere as `Cached`).
+    /// Past the caches, as the receiver copies pages.
     Streaming,
     /// Not at all: what the receive alone costs.
     Left,
@@ -61,12 +61,8 @@ impl Placer {
     /// Takes the next bytes.
     pub(crate) fn take(&mut self, lane: &mut Lane<'_>, bytes: &[u8]) {
         self.place(lane, bytes);
-        // Once for all: it waits until the stores have left.
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a fence needs SSE, which every x86-64 CPU has.
-        unsafe {
-            std::arch::x86_64::_mm_sfence();
-        }
+        // No page: for its fence, once for all, which waits until the stores have left.
+        lane.ram.mark_received(std::iter::empty());
     }
 
     fn place(&mut self, lane: &mut Lane<'_>, mut bytes: &[u8]) {
@@ -108,38 +104,12 @@ impl Placer {
 }
 
 fn store(ram: &RamBlock, offset: u64, bytes: &[u8], copy: Copy) {
-    if copy == Copy::Left {
-        return;
-    }
-    #[cfg(target_arch = "x86_64")]
-    if copy == Copy::Streaming && is_x86_feature_detected!("avx2") {
-        let span = ram.span(offset, bytes.len() as u64).expect("inside the block");
-        let to = span.as_ptr();
-        let ahead = to.align_offset(32).min(bytes.len());
-        let whole = (bytes.len() - ahead) / 32 * 32;
-        // SAFETY: stream needs AVX2, whole bytes to read, and as many to write, aligned to 32.
-        // - AVX2 was detected; ahead + whole is no more than the slice and the span have, and
-        //   `to + ahead` is aligned (or whole is 0).
-        unsafe { stream(to.wrapping_add(ahead), bytes[ahead..].as_ptr(), whole) };
-        for (from, until) in [(0, ahead), (ahead + whole, bytes.len())] {
-            ram.write(offset + from as u64, &bytes[from..until]);
+    match copy {
+        Copy::Cached => {
+            let span = ram.span(offset, bytes.len() as u64).expect("inside the block");
+            span.patch(0, bytes);
         }
-        return;
-    }
-    ram.write(offset, bytes);
-}
-
-/// # Safety
-/// The CPU has AVX2; `from` is good for `bytes` to read, `to` for as many to write; `to` is aligned
-/// to 32 bytes, `bytes` a multiple of 32, and the two do not overlap.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn stream(to: *mut u8, from: *const u8, bytes: usize) {
-    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
-    for at in (0..bytes).step_by(32) {
-        // SAFETY: an unaligned load needs 32 bytes to read: inside the caller's range.
-        let value = unsafe { _mm256_loadu_si256(from.wrapping_add(at).cast::<__m256i>()) };
-        // SAFETY: a streaming store needs 32 aligned bytes to write: inside the caller's range.
-        unsafe { _mm256_stream_si256(to.wrapping_add(at).cast::<__m256i>(), value) };
+        Copy::Streaming => ram.write(offset, bytes),
+        Copy::Left => {}
     }
 }

@@ -12,7 +12,6 @@ mod alternate;
 #[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
 mod blocking;
 mod contender;
-#[allow(unsafe_code, reason = "streaming stores: docs/unsafe.md#receive-bench")]
 mod copy;
 #[allow(unsafe_code, reason = "the kernel writes raw memory: docs/unsafe.md#receive-bench")]
 mod low_water;
