@@ -87,6 +87,27 @@ fn a_comparison_without_qemu_runs_the_synthetic_source_and_tells_every_run() {
 }
 
 #[test]
+fn without_qemu_too_a_scenarios_content_is_what_is_sent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = scenario(&directory, "", "{ receiver = \"landfall\", memory = \"thp\" }");
+    let random = fs::read_to_string(&path).expect("a scenario");
+    let same_pages = |kind: &str, zero: u8| {
+        let content = format!("kind = \"{kind}\", zero-percent = {zero}");
+        let text = random.replace("kind = \"random\", zero-percent = 0", &content);
+        fs::write(&path, text).expect("written");
+        let (scenario, _) = result(&compare(&["--scenario", &path, "--pairs", "1", "--json", "-"]));
+        let run = &scenario["contenders"][0]["runs"][0];
+        let zero = run["received"]["pages"]["zero-pages"].as_u64().expect("a count");
+        (run["guest-ram"]["pages-compared-and-same"].as_u64(), zero)
+    };
+    // Of words the file is there that they come from; random pages are landfall's own.
+    let (same, zero) = same_pages("text", 50);
+    assert!(same > Some(100), "{same:?}");
+    assert!((3000..5200).contains(&zero), "{zero} of 8192");
+    assert_eq!(same_pages("random", 0), (None, 0));
+}
+
+#[test]
 fn a_real_qemu_is_source_and_destination_and_landfalls_source_is_held_against_it() {
     let Some(qemu) = qemu_or_skip("10.0") else { return };
     let directory = tempfile::tempdir().expect("a directory");

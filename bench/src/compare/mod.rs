@@ -49,7 +49,7 @@ use serde_json::{Value, json};
 
 use destination::Destination;
 use prepare::Prepared;
-use source::Source;
+use source::{Source, sent_memory};
 
 /// What is compared, and with what.
 #[derive(Clone, Debug)]
@@ -328,10 +328,8 @@ impl Comparison {
         if contender.receiver.is_ceiling() {
             check_bytes(&report["wire"]["bytes"], &sent["normal-bytes"])?;
         }
-        let memory = prepared
-            .memory
-            .as_deref()
-            .filter(|_| !contender.receiver.is_ceiling() && contender.source == Sender::Given);
+        let memory =
+            sent_memory(self, prepared, contender).filter(|_| !contender.receiver.is_ceiling());
         let ram = guest_ram::look(destination.process().id(), contender.ram_bytes, memory)?;
         let commands = json!({
             "destination": destination.commands(), "source": source.commands(),

@@ -16,8 +16,8 @@ use nix::{
 use serde_json::json;
 
 use super::{
-    Comparison, certificates, contender::Contender, process::wait_for, running_guest,
-    source::Source,
+    Comparison, certificates, contender::Contender, content::Kind, process::wait_for,
+    running_guest, source::Source,
 };
 use crate::recording::{Recording, replay::warm};
 
@@ -67,7 +67,9 @@ impl Prepared {
             return Err(format!("the scenario {} needs a real source: --qemu", scenario.name));
         }
         let mib = contender.ram_bytes >> 20;
-        if comparison.qemu.is_some() && scenario.content.zero_percent < 100 {
+        // Random pages landfall's own source makes itself.
+        let is_sent = comparison.qemu.is_some() || scenario.content.kind != Kind::Random;
+        if is_sent && scenario.content.zero_percent < 100 {
             let path = comparison.scratch.join(format!("memory-{mib}"));
             scenario
                 .content

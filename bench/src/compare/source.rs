@@ -1,12 +1,13 @@
 //! The source of a comparison: a real QEMU with a prepared guest, the synthetic one, a replay.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
     Comparison,
     contender::{Contender, Sender},
+    content::Kind,
     prepare::Prepared,
     process::{Process, wait_for},
     qmp::Qmp,
@@ -173,15 +174,32 @@ impl<'a> Source<'a> {
     }
 }
 
+/// The file with what the destination must have in the end. None where landfall's own source makes
+/// the pages, random ones.
+pub(super) fn sent_memory<'a>(
+    comparison: &Comparison,
+    prepared: &'a Prepared,
+    contender: &Contender,
+) -> Option<&'a Path> {
+    let is_qemus = comparison.qemu.is_some() && contender.source == Sender::Given;
+    let is_sent = is_qemus || comparison.scenario.content.kind != Kind::Random;
+    prepared.memory.as_deref().filter(|_| is_sent)
+}
+
 /// `landfall send`'s arguments, all but the address.
 fn synthetic(comparison: &Comparison, prepared: &Prepared, contender: &Contender) -> Vec<String> {
     let scenario = &comparison.scenario;
     let mut arguments =
         vec!["send".to_owned(), "--quiet".to_owned(), "--no-return-path".to_owned()];
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    option("--ram", contender.ram_bytes.to_string());
+    match sent_memory(comparison, prepared, contender) {
+        Some(memory) => option("--image", memory.display().to_string()),
+        None => {
+            option("--ram", contender.ram_bytes.to_string());
+            option("--zero", scenario.content.zero_percent.to_string());
+        }
+    }
     option("--multifd", contender.channels.to_string());
-    option("--zero", scenario.content.zero_percent.to_string());
     option("--rounds", "1".to_owned());
     let detection = scenario.zero_page_detection.as_deref();
     option("--zero-page-detection", detection.unwrap_or("multifd").to_owned());
