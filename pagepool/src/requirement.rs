@@ -14,5 +14,5 @@ pub(crate) fn skip(thing: &str, why: &str) {
     );
 }
 
-/// A host's node count is a matter of hardware.
-const MAY_LACK: [&str; 1] = ["second NUMA node"];
+/// Nodes and instructions are a matter of hardware.
+const MAY_LACK: [&str; 2] = ["second NUMA node", "AVX-512"];

@@ -31,9 +31,11 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { ptr::copy_nonoverlapping(from, to, head) };
     let body = (bytes - head) / LINE * LINE;
     let (from, to) = (from.wrapping_add(head), to.wrapping_add(head));
-    // SAFETY: whole_lines needs body readable and writable bytes, and `to` aligned to a line.
-    // - head + body <= bytes, for which the caller promises both.
+    // SAFETY: whole_lines needs body readable and writable bytes that do not overlap, `to` aligned to
+    // a line, and body a multiple of it.
+    // - head + body <= bytes, for which the caller promises all three.
     // - to.align_offset says that `to` stands on a line behind `head`.
+    // - body is divided by LINE and multiplied with it.
     unsafe { whole_lines(from, to, body) };
     let (from, to) = (from.wrapping_add(body), to.wrapping_add(body));
     // SAFETY: as above: what is left is inside.
@@ -122,14 +124,17 @@ const STREAMED_BYTES_MIN: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "x86_64")]
+    use crate::requirement;
 
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn stores_of_every_width_copy_the_same() {
         let from: Vec<u8> = (0..4200u32).map(|at| (at % 251) as u8 + 1).collect();
         let mut widths: Vec<unsafe fn(*const u8, *mut u8, usize)> = vec![by_128_bits];
-        if is_x86_feature_detected!("avx512f") {
-            widths.push(by_512_bits);
+        match is_x86_feature_detected!("avx512f") {
+            true => widths.push(by_512_bits),
+            false => requirement::skip("AVX-512", "this CPU has none"),
         }
         for by_width in widths {
             for source in [0, 1, 8, 63] {

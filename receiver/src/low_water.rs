@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 
-use crate::cpu_cache::level_2_bytes;
+use crate::cpu_cache::Level2;
 
 /// A socket's low-water mark as it was set last.
 pub struct LowWater {
@@ -133,13 +133,13 @@ const VAIN_MAX: u32 = 6;
 /// Headers alone are short; more of them in one go save little.
 const PACKETS_MAX: u64 = 16;
 
-/// What a thread waits for at most, in all its sockets, where it shares its CPU with so many in all,
-/// itself among them. It lies in kernel memory meanwhile: what is more than a level 2 cache and an eighth
-/// has left that when it is copied, whoever of the threads waited for it.
-pub fn hoped_bytes(threads_of_its_cpu: usize) -> u64 {
-    let cache = level_2_bytes().unwrap_or(HOPED_BYTES_MAX);
-    let of_cpu = (cache + cache / 8).min(HOPED_BYTES_MAX);
-    of_cpu / threads_of_its_cpu.max(1) as u64
+/// What a thread waits for at most, in all its sockets, where so many in all, itself among them, are
+/// on CPUs with this level 2 cache. It lies in kernel memory meanwhile: what is more than the cache
+/// and an eighth has left that when it is copied, whoever of the threads waited for it.
+pub fn hoped_bytes(cache: Option<&Level2>, threads: usize) -> u64 {
+    let of_cache =
+        cache.map_or(HOPED_BYTES_MAX, |cache| cache.bytes.saturating_add(cache.bytes / 8));
+    of_cache.min(HOPED_BYTES_MAX) / threads.max(1) as u64
 }
 
 /// More was no gain with any cache.
@@ -159,11 +159,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_share_a_cpu_share_what_they_wait_for() {
-        let alone = hoped_bytes(1);
-        assert!((1..=HOPED_BYTES_MAX).contains(&alone), "{alone}");
-        assert_eq!(hoped_bytes(4), alone / 4);
-        assert_eq!(hoped_bytes(0), alone);
+    fn threads_of_a_cache_share_it_and_an_eighth_up_to_a_limit() {
+        let cache = |kib: u64| Level2 { bytes: kib << 10, cpus: "0".parse().unwrap() };
+        for (of, threads, kib) in [
+            (Some(cache(1024)), 1, 1152),
+            (Some(cache(1024)), 4, 288),
+            (Some(cache(2048)), 1, 2304),
+            (Some(cache(2048)), 0, 2304),
+            (Some(cache(65536)), 3, 768),
+            (None, 1, 2304),
+            (None, 2, 1152),
+        ] {
+            let label = format!("{threads} of {of:?}");
+            assert_eq!(hoped_bytes(of.as_ref(), threads), kib << 10, "{label}");
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ use nix::unistd::gettid;
 use crate::arrivals::Arrivals;
 use crate::channel::{ChannelId, Terms};
 use crate::clock::{now_ns, ns_of};
+use crate::cpu_cache::Level2;
 use crate::door::Connection;
 use crate::error::RunError;
+use crate::low_water::hoped_bytes;
 use crate::phases::Phases;
 use crate::report::Meter;
 use crate::stats::{
@@ -286,9 +288,14 @@ impl Run {
         self.channels.get().map_or(&[], |channels| &channels.stats)
     }
 
-    /// How many readers that have channels are pinned to the CPU of reader `index`.
-    pub fn readers_of_cpu(&self, index: usize) -> usize {
-        sharing_cpu(&self.readers, self.channels(), self.readers[index].cpu)
+    /// What reader `index` waits for at most: it shares its CPU's level 2 cache with all readers
+    /// that have channels on CPUs of that cache. One that is not pinned shares the first CPU's
+    /// with all that are not.
+    pub fn hoped_bytes(&self, index: usize) -> u64 {
+        let cpu = self.readers[index].cpu;
+        let cache = Level2::of(cpu.unwrap_or(0));
+        let sharing = sharing_cache(&self.readers, self.channels(), cpu, cache.as_ref());
+        hoped_bytes(cache.as_ref(), sharing)
     }
 
     /// One channel.
@@ -369,10 +376,18 @@ impl Run {
     }
 }
 
-fn sharing_cpu(readers: &[ReaderStats], channels: &[ChannelStats], cpu: Option<usize>) -> usize {
+fn sharing_cache(
+    readers: &[ReaderStats],
+    channels: &[ChannelStats],
+    cpu: Option<usize>,
+    cache: Option<&Level2>,
+) -> usize {
     let has_channels = |reader| channels.iter().any(|channel| channel.reader == reader);
-    let is_there = |&(_, reader): &(usize, &ReaderStats)| reader.cpu == cpu;
-    let there = readers.iter().enumerate().filter(is_there);
+    let is_there = |other: Option<usize>| {
+        let is_near = |cpu: usize| cache.is_some_and(|cache| cache.cpus.cpus().contains(&cpu));
+        other == cpu || cpu.is_some() && other.is_some_and(is_near)
+    };
+    let there = readers.iter().enumerate().filter(|(_, reader)| is_there(reader.cpu));
     there.filter(|&(reader, _)| has_channels(reader)).count()
 }
 
@@ -397,7 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_readers_with_channels_share_a_cpu() {
+    fn only_readers_with_channels_share_a_cache() {
         let cpus = [0, 1, 0, 1, 0].map(|cpu| ReaderStats { cpu: Some(cpu), ..Default::default() });
         let of = |reader| ChannelStats {
             counters: ChannelCounters::default(),
@@ -407,12 +422,15 @@ mod tests {
             tcp: Mutex::default(),
             moved_ns: Counter::default(),
         };
-        let shared = |channels: usize| {
+        let shared = |channels: usize, cache: Option<&str>| {
             let channels: Vec<_> = (0..channels).map(|id| of(id % cpus.len())).collect();
-            [Some(0), Some(1), None].map(|cpu| sharing_cpu(&cpus, &channels, cpu))
+            let cache = cache.map(|cpus| Level2 { bytes: 1 << 20, cpus: cpus.parse().unwrap() });
+            [Some(0), Some(1), None].map(|cpu| sharing_cache(&cpus, &channels, cpu, cache.as_ref()))
         };
-        assert_eq!(shared(2), [1, 1, 0]);
-        assert_eq!(shared(4), [2, 2, 0]);
-        assert_eq!(shared(255), [3, 2, 0]);
+        assert_eq!(shared(2, None), [1, 1, 0]);
+        assert_eq!(shared(4, None), [2, 2, 0]);
+        assert_eq!(shared(255, None), [3, 2, 0]);
+        assert_eq!(shared(4, Some("0-1")), [4, 4, 0]);
+        assert_eq!(shared(4, Some("0,8"))[0], 2, "nobody is on CPU 8");
     }
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use landfall_receiver::{
+    cpu_cache::Level2,
     low_water::{LowWater, PATIENCE_NS, hoped_bytes},
     receiver::allowed_cpus,
 };
@@ -75,7 +76,7 @@ pub fn blocking(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Resu
 /// # Panics
 /// As [`blocking`].
 pub fn patient(sockets: &[OwnedFd], memory: Memory, threads: usize) -> io::Result<CeilingReport> {
-    let hoped = hoped_bytes(threads.div_ceil(allowed_cpus().len().max(1)));
+    let hoped = hoped_bytes(Level2::of(0).as_ref(), threads.div_ceil(allowed_cpus().len().max(1)));
     receive(sockets, memory, threads, |lanes| {
         let mark = hoped / lanes.len() as u64;
         for lane in &mut *lanes {

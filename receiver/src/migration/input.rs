@@ -10,6 +10,7 @@ use nix::unistd::{self, Whence, lseek};
 
 use super::ciphertext::{Ciphertext, SharedTls};
 use crate::clock::now_ns;
+use crate::cpu_cache::Level2;
 use crate::error::{Family, RunError};
 use crate::low_water::{Hope, LowWater, hoped_bytes};
 use crate::main_stream::INPUT_BYTES_MAX;
@@ -28,6 +29,7 @@ pub(super) struct Input {
     /// The last read brought much: more is probably on its way.
     flowing: bool,
     hope: Hope,
+    hoped_bytes: u64,
     low_water: LowWater,
     tls: Option<Ciphertext>,
 }
@@ -60,6 +62,7 @@ impl Input {
             drained: false,
             flowing: false,
             hope: Hope::ONE,
+            hoped_bytes: hoped_bytes(Level2::of(0).as_ref(), 1),
             low_water,
             tls,
         }
@@ -118,7 +121,8 @@ impl Input {
             self.drained = false;
             // Much at once where much is likely, but that is not waited for long.
             let may_hope = self.flowing && self.low_water.is_minded();
-            let pieces = if may_hope { self.hope.packets(PIECE_BYTES, hoped_bytes(1)) } else { 0 };
+            let pieces =
+                if may_hope { self.hope.packets(PIECE_BYTES, self.hoped_bytes) } else { 0 };
             let is_patient = pieces > 0;
             self.flowing = false;
             self.low_water.set(&self.fd, pieces * PIECE_BYTES);

@@ -148,7 +148,7 @@ impl<'run> Loop<'run> {
         let Attach { id, socket, page, discard, tls, first } = attach;
         self.ring.set_ram(Arc::clone(self.run.ram().expect("RAM is known before channels")));
         if self.channels.is_empty() {
-            self.ring.share_cpu(self.run.readers_of_cpu(self.index));
+            self.ring.hope_for(self.run.hoped_bytes(self.index));
         }
         let slot = self.ring.attach(socket, page.packet_pages() as usize);
         let channel = Channel::new(id, page, Arc::clone(&self.run.terms));

@@ -103,7 +103,7 @@ impl ReaderRing {
             ring,
             features,
             patience: Patience::new(channels),
-            hoped_bytes: hoped_bytes(1),
+            hoped_bytes: hoped_bytes(None, 1),
             slots: Vec::with_capacity(channels),
             ram: None,
             wake,
@@ -114,9 +114,9 @@ impl ReaderRing {
         })
     }
 
-    /// So many rings wait on the same CPU, this one among them: they share what may wait for them.
-    pub fn share_cpu(&mut self, rings: usize) {
-        self.hoped_bytes = hoped_bytes(rings);
+    /// At most so many bytes are waited for from now on, in all its sockets, but one packet in each.
+    pub fn hope_for(&mut self, bytes: u64) {
+        self.hoped_bytes = bytes;
     }
 
     /// The RAM blocks that pages go to from now on. To say the same again is
