@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::wire::Footers;
 use crate::wire::vmdesc::{
-    Description, Device, DeviceSection, FieldBytes, Misfit, Subsection, Surroundings,
+    Description, Device, DeviceSection, FieldBytes, Subsection, Surroundings,
 };
 
 /// Walks the first part of `bytes` with the second as its description; they
@@ -27,13 +27,24 @@ pub fn description(bytes: &[u8]) {
     }
     for footers in [Footers::On, Footers::Off, Footers::Unknown] {
         let around = Surroundings { footers, early: &[], is_taken: &|_| false };
-        let sections = description.walk(state, &around, Misfit::Refused).ok();
+        let sections = description.walk(state, &around, &mut 0).map(|walked| walked.sections).ok();
         assert_eq!(sections, walk(&description, state, footers), "footers {footers:?}");
-        let searched = description.walk(state, &around, Misfit::Searched).ok();
+        let mut search_bytes = usize::MAX;
+        let searched = description.walk(state, &around, &mut search_bytes).ok();
         if sections.is_some() {
-            assert_eq!(searched, sections, "footers {footers:?}");
-        } else if let Some(found) = searched {
-            assert_eq!(footers_lead_through(&found, state), Some(state.len()), "{found:?}");
+            assert_eq!(search_bytes, usize::MAX, "sizes were enough");
+        }
+        let Some(searched) = searched else {
+            assert!(sections.is_none(), "footers {footers:?}");
+            continue;
+        };
+        match sections {
+            Some(sections) => assert_eq!((searched.sections, searched.misfit), (sections, None)),
+            None => {
+                assert!(searched.misfit.is_some(), "by its sizes");
+                let led = footers_lead_through(&searched.sections, state);
+                assert_eq!(led, Some(state.len()), "{searched:?}");
+            }
         }
     }
 }

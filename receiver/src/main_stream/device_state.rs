@@ -1,5 +1,6 @@
 //! What is left of a stream when it has ended.
 
+use crate::wire::vmdesc::DescriptionError;
 pub use crate::wire::vmdesc::DeviceSection;
 
 /// A migration's parts beside RAM, taken out of the machine.
@@ -16,6 +17,9 @@ pub struct DeviceState {
     /// Where each device's section is in the tail; empty without a
     /// description.
     pub sections: Vec<DeviceSection>,
+    /// Where the description's sizes did not lead through the tail for the first time, so that
+    /// footers had to be searched for.
+    pub misfit: Option<DescriptionError>,
     /// What the guest was doing on the source, from the section
     /// `globalstate`: `running`, `paused`, `prelaunch` and so on; `None`
     /// without that section (machine types up to 2.3) or without a

@@ -187,11 +187,11 @@ pub enum PageContent<'a> {
 /// How sure [`Event::EndOfStream`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// The only candidate, and every section's footer fits: if one
-    /// non-blocking read now finds nothing, this is the end.
+    /// The only candidate, and every section's footer is where its sizes
+    /// lead: if one non-blocking read now finds nothing, this is the end.
     Exact,
-    /// A stream without footers, or not the first candidate: wait for
-    /// [`super::GRACE_MS`] without a byte.
+    /// A stream without footers, not the first candidate, or sizes that do
+    /// not add up: wait for [`super::GRACE_MS`] without a byte.
     NeedsGrace,
 }
 

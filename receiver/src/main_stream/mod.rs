@@ -44,7 +44,7 @@ pub use event::{Certainty, CutPage, End, Event, NextPage, PageContent, Step};
 
 use std::sync::Arc;
 
-use crate::wire::vmdesc::run_state;
+use crate::wire::vmdesc::{Walked, run_state};
 use crate::wire::{
     BlockInfo, FileExtent, Footers, PageBytes, RamFlags, RamItem, SectionType, iterables::Walk,
 };
@@ -301,7 +301,7 @@ impl MainStream {
     /// state are there after [`Event::EndOfStream`]; after an end without
     /// description there is the tail alone.
     pub fn take_device_state(&mut self) -> DeviceState {
-        let (tail, vmdesc, sections) = self.tail.take();
+        let (tail, vmdesc, Walked { sections, misfit }) = self.tail.take();
         let run_state = sections
             .iter()
             .find(|section| &*section.idstr == "globalstate")
@@ -309,7 +309,7 @@ impl MainStream {
             .and_then(run_state)
             .map(Box::from);
         let configuration = std::mem::take(&mut self.configuration_bytes);
-        DeviceState { configuration, tail, vmdesc, sections, run_state }
+        DeviceState { configuration, tail, vmdesc, sections, misfit, run_state }
     }
 
     /// Where in the stream it stands, in bytes from the first; where nothing

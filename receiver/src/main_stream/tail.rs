@@ -7,23 +7,24 @@
 //! a hostile guest from making the search costly: JSON text holds no control
 //! byte, so a candidate dies at the first one and no two can overlap (but for
 //! their headers); and a walk takes time by the length of the description, not
-//! of the state, but for the few that search. So all work is linear in the
-//! bytes received.
+//! of the state, but for footers that it searches, in so many bytes as
+//! [`SEARCH_BYTES_MAX`] in all. So all work is linear in the bytes received.
 
 use super::event::Certainty;
 use crate::wire::vmdesc::{
-    DESCRIPTION_BYTES_MAX, DESCRIPTION_BYTES_MIN, Description, DescriptionError, DeviceSection,
-    Misfit, Surroundings,
+    DESCRIPTION_BYTES_MAX, DESCRIPTION_BYTES_MIN, Description, DescriptionError, Surroundings,
+    Walked,
 };
 use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType};
 
 /// The bytes since the first section of the device state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tail {
     bytes: Vec<u8>,
     scan: Scan,
     candidates: u64,
-    searches: u64,
+    /// How many bytes may still be searched for footers.
+    search_bytes: usize,
     accepted: Option<Accepted>,
     unfit: Option<(usize, DescriptionError)>,
 }
@@ -32,7 +33,7 @@ pub(super) struct Tail {
 #[derive(Debug)]
 struct Accepted {
     candidate: Candidate,
-    sections: Vec<DeviceSection>,
+    walked: Walked,
 }
 
 /// Where the search is.
@@ -86,11 +87,13 @@ impl Tail {
         self.bytes.extend_from_slice(input);
         while let Some(candidate) = self.next_candidate(around.footers) {
             match self.walk(candidate, around) {
-                Ok((sections, by_sizes)) => {
-                    self.bytes.truncate(candidate.end);
-                    self.accepted = Some(Accepted { candidate, sections });
-                    let exact = by_sizes && around.footers == Footers::On && self.candidates == 1;
+                Ok(walked) => {
+                    let exact = walked.misfit.is_none()
+                        && around.footers == Footers::On
+                        && self.candidates == 1;
                     let certainty = if exact { Certainty::Exact } else { Certainty::NeedsGrace };
+                    self.bytes.truncate(candidate.end);
+                    self.accepted = Some(Accepted { candidate, walked });
                     let taken = candidate.end.saturating_sub(before);
                     return Pushed { taken, end: Some(certainty) };
                 }
@@ -100,27 +103,16 @@ impl Tail {
         Pushed { taken: input.len(), end: None }
     }
 
-    /// The sections that lead to `candidate` by its description, and whether the sizes in it do.
+    /// What the description of `candidate` leads to.
     fn walk(
         &mut self,
         candidate: Candidate,
         around: &Surroundings<'_>,
-    ) -> Result<(Vec<DeviceSection>, bool), DescriptionError> {
+    ) -> Result<Walked, DescriptionError> {
         let state = self.bytes.get(..candidate.eof).unwrap_or_default();
         let text_at = candidate.eof.saturating_add(CANDIDATE_HEADER_BYTES);
-        let description =
-            Description::parse(self.bytes.get(text_at..candidate.end).unwrap_or_default())?;
-        let unfit = match description.walk(state, around, Misfit::Refused) {
-            Ok(sections) => return Ok((sections, true)),
-            Err(unfit) => unfit,
-        };
-        // Also where bytes are behind it: whether they are there yet is chance.
-        if self.searches == SEARCHES_MAX {
-            return Err(unfit);
-        }
-        self.searches = self.searches.saturating_add(1);
-        let searched = description.walk(state, around, Misfit::Searched);
-        searched.map(|sections| (sections, false)).map_err(|_| unfit)
+        let text = self.bytes.get(text_at..candidate.end).unwrap_or_default();
+        Description::parse(text)?.walk(state, around, &mut self.search_bytes)
     }
 
     /// True if the bytes are a whole migration.
@@ -169,16 +161,16 @@ impl Tail {
         self.unfit.filter(|(end, _)| *end == self.bytes.len()).map(|(_, error)| error)
     }
 
-    /// The state with its EOF byte, the description's text and the sections.
-    pub(super) fn take(&mut self) -> (Vec<u8>, Vec<u8>, Vec<DeviceSection>) {
+    /// The state with its EOF byte, the description's text and what that leads to.
+    pub(super) fn take(&mut self) -> (Vec<u8>, Vec<u8>, Walked) {
         let Self { mut bytes, accepted, .. } = std::mem::take(self);
-        let Some(Accepted { candidate, sections }) = accepted else {
-            return (bytes, Vec::new(), Vec::new());
+        let Some(Accepted { candidate, walked }) = accepted else {
+            return (bytes, Vec::new(), Walked::default());
         };
         let text_at = candidate.eof.saturating_add(CANDIDATE_HEADER_BYTES).min(bytes.len());
         let text = bytes.split_off(text_at);
         bytes.truncate(candidate.eof.saturating_add(1));
-        (bytes, text, sections)
+        (bytes, text, walked)
     }
 
     /// Searches on, and stops at a candidate that is whole.
@@ -275,6 +267,19 @@ impl Tail {
     }
 }
 
+impl Default for Tail {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            scan: Scan::default(),
+            candidates: 0,
+            search_bytes: SEARCH_BYTES_MAX,
+            accepted: None,
+            unfit: None,
+        }
+    }
+}
+
 impl Default for Scan {
     fn default() -> Self {
         Self::Search { from: 0 }
@@ -286,9 +291,10 @@ fn may_be_json(byte: u8) -> bool {
     byte >= b' ' || matches!(byte, b'\n' | b'\r' | b'\t')
 }
 
-/// How often a description whose sizes do not lead through the state is gone by all the same: each
-/// time takes as long as the state is.
-const SEARCHES_MAX: u64 = 16;
+/// The most bytes of a stream's device state that are searched for footers, over all candidates:
+/// a second's work at the very most. The `s390_css` of a real guest, which has to be searched, has
+/// some hundred KiB.
+const SEARCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// EOF byte, type byte and length, before a candidate's text.
 const CANDIDATE_HEADER_BYTES: usize = 6;

@@ -16,8 +16,8 @@ fn a_state_without_devices_is_whole() {
     let mut tail = Tail::default();
     let pushed = tail.push(&bytes, &AROUND);
     assert_eq!((pushed.taken, pushed.end), (bytes.len(), Some(Certainty::Exact)));
-    let (state, text, sections) = tail.take();
-    assert_eq!((&state[..], &text[..], sections.len()), (&[0][..], EMPTY, 0));
+    let (state, text, walked) = tail.take();
+    assert_eq!((&state[..], &text[..], walked), (&[0][..], EMPTY, Walked::default()));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_description_whose_sizes_do_not_add_up_is_an_end_if_its_devices_lead_there()
         let ends: Vec<_> =
             bytes.chunks(piece).filter_map(|piece| tail.push(piece, &AROUND).end).collect();
         assert_eq!(ends, [Certainty::NeedsGrace], "{piece} bytes at a time");
-        assert_eq!(tail.take().2[0].bytes, state.len());
+        assert_eq!(tail.take().2.sections[0].bytes, state.len());
     }
 }
 
@@ -104,11 +104,31 @@ fn an_end_by_search_is_the_same_whether_what_follows_is_there_yet_or_not() {
 }
 
 #[test]
-fn only_a_few_descriptions_are_searched_for() {
+fn texts_that_need_no_search_leave_it_to_the_true_one() {
+    let text = br#"{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 3}]}]}"#;
+    let empty = with_description(b"\x7e\0\0\0\x09", br#"{"devices":[]}"#);
+    let body = empty.repeat(1000);
+    let state = [b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x01", &body[..], b"\x7e\0\0\0\x01"].concat();
     let mut tail = Tail::default();
+    let pushed = tail.push(&with_description(&state, text), &AROUND);
+    assert_eq!(pushed.end, Some(Certainty::NeedsGrace));
+    assert_eq!(tail.take().2.sections[0].bytes, state.len());
+}
+
+#[test]
+fn all_searches_of_a_stream_go_over_so_many_bytes_and_no_more() {
+    // Each of these is searched to where it stands, and its device is nowhere behind.
+    let text = br#"{"devices": [{"name": "a", "instance_id": 0, "fields": [{"size": 1}]},
+        {"name": "b", "instance_id": 0}]}"#;
+    let forged = with_description(b"\x7e\0\0\0\x01", text);
+    let mut tail = Tail { search_bytes: 10_000, ..Tail::default() };
+    assert!(tail.push(b"\x04\0\0\0\x01\x01a\0\0\0\0\0\0\0\x01xy", &AROUND).end.is_none());
+    let mut left = Vec::new();
     for _ in 0..100 {
-        let bytes = with_description(b"\x7e\0\0\0\x01", EMPTY);
-        assert!(tail.push(&bytes, &AROUND).end.is_none());
+        assert!(tail.push(&forged, &AROUND).end.is_none());
+        left.push(tail.search_bytes);
     }
-    assert_eq!((tail.candidates, tail.searches), (100, SEARCHES_MAX));
+    assert!(left.is_sorted_by(|before, after| before > after || *after == 0), "{left:?}");
+    assert_eq!((tail.candidates, tail.search_bytes), (100, 0));
+    assert!(tail.unfit().is_some_and(|error| error.to_string().contains("no more bytes")));
 }

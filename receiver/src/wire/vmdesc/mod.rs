@@ -9,7 +9,7 @@ mod parse;
 mod walk;
 
 pub use parse::{Description, Device, FieldBytes, Subsection};
-pub use walk::{DeviceSection, Misfit, Surroundings, run_state};
+pub use walk::{DeviceSection, Surroundings, Walked, run_state};
 
 use thiserror::Error;
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use memchr::memmem::Finder;
+
 use super::{Description, DescriptionError, Device, Subsection};
 use crate::wire::{FOOTER_BYTES, Footers, Reader, SectionHeader, SectionType, WireError, footer};
 
@@ -38,18 +40,13 @@ pub struct Surroundings<'a> {
     pub is_taken: &'a dyn Fn(&SectionHeader<'_>) -> bool,
 }
 
-/// What becomes of a device whose fields do not lead to its footer.
-///
-/// Sources up to 9.2 describe an array whose elements are alike by its first one, and take an
-/// element that is not there for one that is alike, though it has one byte in the stream
-/// (`migration/vmstate.c`, `vmstate_save_state_v`): the sizes of such an array do not add up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misfit {
-    /// The description does not fit.
-    Refused,
-    /// Its footer is where the next device of the description begins behind it, or the state ends.
-    /// That takes time by the length of the state.
-    Searched,
+/// What a description led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// The sections, in the order of the state.
+    pub sections: Vec<DeviceSection>,
+    /// Where sizes did not lead to a footer for the first time, so that it was searched for.
+    pub misfit: Option<DescriptionError>,
 }
 
 impl Description {
@@ -58,8 +55,15 @@ impl Description {
     ///
     /// Entries match sections by position, since two devices can have the same
     /// names. The description fits only if it ends exactly with `state` and
-    /// every header, subsection and footer on the way is as it says; `misfit` says what else may
-    /// lead to a footer.
+    /// every header, subsection and footer on the way is as it says.
+    ///
+    /// Sources up to 9.2 describe an array whose elements are alike by its first one, and take an
+    /// element that is not there for one that is alike, though it has one byte in the stream
+    /// (`migration/vmstate.c`, `vmstate_save_state_v`): the sizes of such an array do not add up.
+    /// So, where there are footers, a section whose sizes do not lead to its own ends at the first
+    /// one that has the next device of the description behind it, or the end of the state.
+    /// `search_bytes` is how many bytes may be gone over for that; those that were are taken from
+    /// it, also where nothing fits.
     ///
     /// # Errors
     /// The first place where the two part.
@@ -67,11 +71,12 @@ impl Description {
         &self,
         state: &[u8],
         around: &Surroundings<'_>,
-        misfit: Misfit,
-    ) -> Result<Vec<DeviceSection>, DescriptionError> {
+        search_bytes: &mut usize,
+    ) -> Result<Walked, DescriptionError> {
         let skipped = self.early_entries(around.early);
         let mut walk = Walk { reader: Reader::new(state), footers: around.footers, entry: skipped };
         let mut sections = Vec::new();
+        let mut misfit = None;
         let mut ids = HashSet::new();
         let mut devices = self.devices.iter().skip(skipped).peekable();
         while let Some(device) = devices.next() {
@@ -86,9 +91,13 @@ impl Description {
             let body_offset = walk.reader.at();
             let body = walk.reader.clone();
             let body_bytes = match walk.body(device, header.section_id) {
-                Err(unfit) if misfit == Misfit::Searched && walk.footers == Footers::On => {
-                    walk.reader = body;
-                    walk.find_footer(header.section_id, devices.peek().copied()).ok_or(unfit)
+                Err(unfit) if walk.footers == Footers::On => {
+                    walk.reader = body.clone();
+                    let next = devices.peek().copied();
+                    misfit = misfit.or(Some(unfit));
+                    let is_part = *search_bytes < body.rest().len();
+                    let found = walk.find_footer(header.section_id, next, search_bytes);
+                    found.ok_or_else(|| if is_part { walk.unfit(SEARCHED_ENOUGH) } else { unfit })
                 }
                 other => other,
             }?;
@@ -105,7 +114,7 @@ impl Description {
             walk.entry = walk.entry.saturating_add(1);
         }
         if walk.reader.rest().is_empty() {
-            Ok(sections)
+            Ok(Walked { sections, misfit })
         } else {
             Err(walk.unfit("the description ends before the state"))
         }
@@ -152,20 +161,33 @@ impl<'a> Walk<'a> {
 
     /// Passes over a body of unknown length up to its footer, and over that: the first one with
     /// `next` behind it, or nothing behind it. How long the body was.
-    fn find_footer(&mut self, section_id: u32, next: Option<&Device>) -> Option<usize> {
+    fn find_footer(
+        &mut self,
+        section_id: u32,
+        next: Option<&Device>,
+        search_bytes: &mut usize,
+    ) -> Option<usize> {
         let footer = footer(section_id);
+        let finder = Finder::new(&footer);
+        let body = self.reader.rest();
+        let searched = body.get(..*search_bytes).unwrap_or(body);
         let mut from = 0usize;
-        loop {
-            let rest = self.reader.rest().get(from..)?;
-            let at = from.saturating_add(rest.iter().position(|&byte| byte == footer[0])?);
+        let found = loop {
+            let Some(skip) = finder.find(searched.get(from..).unwrap_or_default()) else {
+                break None;
+            };
+            let at = from.saturating_add(skip);
             let mut ahead = self.reader.clone();
-            ahead.bytes("body", at).ok()?;
-            if ahead.array::<FOOTER_BYTES>("footer").ok()? == &footer && begins(&ahead, next) {
+            ahead.bytes("body and footer", at.saturating_add(FOOTER_BYTES)).ok()?;
+            if begins(&ahead, next) {
                 self.reader = ahead;
-                return Some(at);
+                break Some(at);
             }
             from = at.saturating_add(1);
-        }
+        };
+        let passed = found.map_or(searched.len(), |at| at.saturating_add(FOOTER_BYTES));
+        *search_bytes = search_bytes.saturating_sub(passed);
+        found
     }
 
     fn skip(&mut self, count: u64) -> Result<(), DescriptionError> {
@@ -238,6 +260,10 @@ fn begins(reader: &Reader<'_>, device: Option<&Device>) -> bool {
             (header.idstr, header.instance_id) == (&*device.name, device.instance_id)
         })
 }
+
+/// Of a section whose footer is not in the bytes that may be searched.
+const SEARCHED_ENOUGH: &str =
+    "the section's footer is not where its sizes lead, and no more bytes are searched for footers";
 
 /// What the guest was doing on the source: the name in the body of the section
 /// `globalstate` (`migration/global_state.c`), `running`, `paused` and so on.

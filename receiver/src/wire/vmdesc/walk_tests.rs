@@ -3,7 +3,25 @@ use super::*;
 const NONE: Surroundings<'_> =
     Surroundings { footers: Footers::On, early: &[], is_taken: &|_| false };
 
-const REFUSED: Misfit = Misfit::Refused;
+/// By sizes alone.
+fn walked(
+    description: &Description,
+    state: &[u8],
+    around: &Surroundings<'_>,
+) -> Result<Vec<DeviceSection>, DescriptionError> {
+    description.walk(state, around, &mut 0).map(|walked| walked.sections)
+}
+
+/// By sizes, and by footers where they do not add up; how many bytes were searched.
+fn searched(
+    description: &Description,
+    state: &[u8],
+    around: &Surroundings<'_>,
+) -> (Result<Walked, DescriptionError>, usize) {
+    let mut left = 1000;
+    let walked = description.walk(state, around, &mut left);
+    (walked, 1000 - left)
+}
 
 fn section(id: u32, idstr: &str, instance: u32, body: &[u8], footer: bool) -> Vec<u8> {
     let mut bytes = vec![4];
@@ -57,8 +75,7 @@ fn sections_are_found_with_and_without_footers() {
         (Footers::Unknown, false),
     ] {
         let bytes = state(written);
-        let sections =
-            description().walk(&bytes, &Surroundings { footers, ..NONE }, REFUSED).unwrap();
+        let sections = walked(&description(), &bytes, &Surroundings { footers, ..NONE }).unwrap();
         assert_eq!(sections.len(), 3);
         assert_eq!(sections[0].body_bytes, timer_body().len());
         assert_eq!(&*sections[1].idstr, "slirp");
@@ -75,17 +92,17 @@ fn sections_are_found_with_and_without_footers() {
 fn a_state_one_byte_longer_or_shorter_does_not_fit() {
     let bytes = state(true);
     for cut in 0..bytes.len() {
-        assert!(description().walk(&bytes[..cut], &NONE, REFUSED).is_err(), "cut at {cut}");
+        assert!(walked(&description(), &bytes[..cut], &NONE).is_err(), "cut at {cut}");
     }
     let mut longer = bytes;
     longer.push(0);
-    assert!(description().walk(&longer, &NONE, REFUSED).is_err());
+    assert!(walked(&description(), &longer, &NONE).is_err());
 }
 
 #[test]
 fn every_changed_byte_outside_the_fields_and_versions_is_noticed() {
     let bytes = state(true);
-    let sections = description().walk(&bytes, &NONE, REFUSED).unwrap();
+    let sections = walked(&description(), &bytes, &NONE).unwrap();
     let header = |at: usize| {
         sections.iter().any(|s| (s.offset..s.body_offset - 4).contains(&at))
             || sections
@@ -95,7 +112,7 @@ fn every_changed_byte_outside_the_fields_and_versions_is_noticed() {
     for at in (0..bytes.len()).filter(|&at| header(at)) {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        assert!(description().walk(&changed, &NONE, REFUSED).is_err(), "byte {at}");
+        assert!(walked(&description(), &changed, &NONE).is_err(), "byte {at}");
     }
 }
 
@@ -105,17 +122,17 @@ fn entries_of_early_sections_are_passed_over() {
     let mut bytes = section(2, "slirp", 0, b"abc", true);
     bytes.extend(section(3, "slirp", 0, b"", true));
     let around = Surroundings { early: &early, ..NONE };
-    assert_eq!(description().walk(&bytes, &around, REFUSED).unwrap().len(), 2);
+    assert_eq!(walked(&description(), &bytes, &around).unwrap().len(), 2);
 }
 
 #[test]
 fn the_id_of_another_section_before_the_state_or_in_it_is_refused() {
     let around = Surroundings { is_taken: &|header| header.section_id == 3, ..NONE };
-    assert!(description().walk(&state(true), &around, REFUSED).is_err());
+    assert!(walked(&description(), &state(true), &around).is_err());
     let mut twice = section(4, "timer", 0, &timer_body(), true);
     twice.extend(section(2, "slirp", 0, b"abc", true));
     twice.extend(section(2, "slirp", 0, b"", true));
-    assert!(description().walk(&twice, &NONE, REFUSED).is_err());
+    assert!(walked(&description(), &twice, &NONE).is_err());
 }
 
 /// As sources up to 9.2 describe three pointers of which the first is not there: one byte each.
@@ -128,31 +145,63 @@ fn of_too_few_bytes() -> Description {
 }
 
 #[test]
-fn sizes_that_do_not_add_up_are_searched_for_their_footer_where_that_is_asked_for() {
+fn sizes_that_do_not_add_up_are_searched_for_their_footer() {
     // A footer of its own in the body, with another device behind it, is none.
     let mut body = section(5, "timer", 0, b"0", true);
     body.splice(0..0, b"0\x7e\0\0\0\x04".iter().copied());
     let mut bytes = section(4, "css", 0, &body, true);
     bytes.extend(section(2, "slirp", 0, b"abc", true));
-    assert!(of_too_few_bytes().walk(&bytes, &NONE, REFUSED).is_err());
-    let sections = of_too_few_bytes().walk(&bytes, &NONE, Misfit::Searched).unwrap();
+    let sizes_lead_to =
+        |at| DescriptionError::Unfit { at, entry: 0, what: "the section's footer is not here" };
+    let (found, bytes_searched) = searched(&of_too_few_bytes(), &bytes, &NONE);
+    let Walked { sections, misfit } = found.unwrap();
     assert_eq!((sections[0].body_bytes, sections[1].body_bytes), (body.len(), 3));
     assert_eq!(sections[1].offset + sections[1].bytes, bytes.len());
+    assert_eq!(bytes_searched, body.len() + FOOTER_BYTES);
+    let header = sections[0].body_offset;
+    assert_eq!(misfit, Some(sizes_lead_to(header + 3 + FOOTER_BYTES)));
 
     for cut in 0..bytes.len() {
-        let found = of_too_few_bytes().walk(&bytes[..cut], &NONE, Misfit::Searched);
-        assert!(found.is_err(), "cut at {cut}");
+        assert!(searched(&of_too_few_bytes(), &bytes[..cut], &NONE).0.is_err(), "cut at {cut}");
     }
-    assert!(
-        of_too_few_bytes().walk(&[&bytes[..], b"x"].concat(), &NONE, Misfit::Searched).is_err()
-    );
-    // Where the search finds nothing, what the sizes led to stands in the error.
-    for cut in 0..sections[1].offset {
-        let error = |misfit| of_too_few_bytes().walk(&bytes[..cut], &NONE, misfit).unwrap_err();
-        assert_eq!(error(Misfit::Searched), error(REFUSED), "cut at {cut}");
+    let longer = [&bytes[..], b"x"].concat();
+    assert!(searched(&of_too_few_bytes(), &longer, &NONE).0.is_err());
+    // Where the search finds nothing, what the sizes led to stands in the error, and all was searched.
+    for cut in header + 3 + FOOTER_BYTES..sections[1].offset {
+        let (found, bytes_searched) = searched(&of_too_few_bytes(), &bytes[..cut], &NONE);
+        assert_eq!(found, Err(misfit.unwrap()), "cut at {cut}");
+        assert_eq!(bytes_searched, cut - header);
     }
     let footers = Surroundings { footers: Footers::Off, ..NONE };
-    assert!(of_too_few_bytes().walk(&bytes, &footers, Misfit::Searched).is_err());
+    assert!(searched(&of_too_few_bytes(), &bytes, &footers).0.is_err());
+}
+
+#[test]
+fn an_error_behind_a_section_that_was_searched_is_told_where_it_is() {
+    let mut bytes = section(4, "css", 0, b"0 and more", true);
+    bytes.extend(section(2, "slirp", 0, b"abc", true));
+    let end = bytes.len();
+    bytes.extend(section(3, "slirp", 0, b"", true));
+    let (found, _) = searched(&of_too_few_bytes(), &bytes, &NONE);
+    let what = "the description ends before the state";
+    assert_eq!(found, Err(DescriptionError::Unfit { at: end, entry: 2, what }));
+}
+
+#[test]
+fn no_more_bytes_are_searched_than_may_be() {
+    let body = b"0 and more";
+    let mut bytes = section(4, "css", 0, body, true);
+    bytes.extend(section(2, "slirp", 0, b"abc", true));
+    let needed = body.len() + FOOTER_BYTES;
+    for bytes_max in 0..needed {
+        let mut left = bytes_max;
+        let error = of_too_few_bytes().walk(&bytes, &NONE, &mut left).unwrap_err();
+        assert!(error.to_string().contains("no more bytes are searched"), "{error}");
+        assert_eq!(left, 0);
+    }
+    let mut left = needed;
+    assert!(of_too_few_bytes().walk(&bytes, &NONE, &mut left).is_ok());
+    assert_eq!(left, 0);
 }
 
 #[test]
@@ -162,8 +211,8 @@ fn the_last_device_is_searched_to_the_end_of_the_state() {
     )
     .unwrap();
     let bytes = section(4, "css", 0, b"0\x7e\0\0\0\x04long enough", true);
-    let sections = description.walk(&bytes, &NONE, Misfit::Searched).unwrap();
-    assert_eq!(sections[0].bytes, bytes.len());
+    let (found, _) = searched(&description, &bytes, &NONE);
+    assert_eq!(found.unwrap().sections[0].bytes, bytes.len());
 }
 
 #[test]
