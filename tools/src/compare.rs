@@ -16,7 +16,7 @@ use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::cli::{CeilingArguments, CompareArguments};
 use crate::exit::{Exit, Failure};
-use crate::stop;
+use crate::{standard_output, stop};
 
 /// Compares, scenario by scenario.
 pub(crate) fn run(
@@ -63,7 +63,7 @@ pub(crate) fn run(
         match (quiet, arguments.json.as_deref() == Some(Path::new("-"))) {
             (true, _) => {}
             (false, true) => eprintln!("{text}"),
-            (false, false) => println!("{text}"),
+            (false, false) => standard_output::line(&text)?,
         }
         results.push(record::of_outcome(&comparison, &outcome));
         // After each: what comes later may fail.
@@ -74,7 +74,10 @@ pub(crate) fn run(
         }
     }
     if arguments.json.as_deref() == Some(Path::new("-")) {
-        println!("{:#}", record::whole(began_s, &host_before, &results));
+        standard_output::line(format_args!(
+            "{:#}",
+            record::whole(began_s, &host_before, &results)
+        ))?;
     }
     Ok(Exit::Ok)
 }
@@ -101,9 +104,10 @@ impl Drop for Scratch {
 fn list(whole: bool) -> Result<(), Failure> {
     for (name, text) in SCENARIOS {
         if whole {
-            println!("# {name}.toml\n{text}");
+            standard_output::line(format_args!("# {name}.toml\n{text}"))?;
         } else {
-            println!("{name:<18}{}", Scenario::parse(text).map_err(Failure::usage)?.about);
+            let about = Scenario::parse(text).map_err(Failure::usage)?.about;
+            standard_output::line(format_args!("{name:<18}{about}"))?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::receive::host_config;
 use crate::send::described;
-use crate::{stop, table};
+use crate::{standard_output, stop, table};
 
 /// Receives a synthetic guest, verifies every page of it, and shows the
 /// figures.
@@ -79,8 +79,8 @@ fn finish(
 ) -> Result<Exit, Failure> {
     let ended = migration.wait();
     if !quiet {
-        table::print(&report::summary(migration), false);
-        println!("{:#}", report::query_migrate(Some(migration)));
+        table::print(&report::summary(migration), false)?;
+        standard_output::line(format_args!("{:#}", report::query_migrate(Some(migration))))?;
     }
     if let Some(error) = &ended.error {
         eprintln!("landfall: migration failed ({}): {error}", error.family);
@@ -98,12 +98,12 @@ fn finish(
     match verify(plan, allowed_cpus().len(), read) {
         Ok(verified) => {
             if !quiet {
-                println!(
+                standard_output::line(format_args!(
                     "every page is right: {} pages verified against seed {}, {} of them zero",
                     verified.pages,
                     plan.config().seed,
                     verified.zero
-                );
+                ))?;
             }
             Ok(Exit::Ok)
         }

@@ -13,6 +13,7 @@ mod record;
 mod replay;
 mod send;
 mod sizes;
+mod standard_output;
 mod stop;
 mod table;
 mod verify;

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::cli::{Accelerator, PlanArguments};
 use crate::exit::{Exit, Failure};
+use crate::standard_output;
 
 /// Answers.
 pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -30,7 +31,7 @@ pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failur
         if arguments.json.as_deref() == Some(Path::new("-")) {
             eprint!("{text}");
         } else {
-            print!("{text}");
+            standard_output::line(text.trim_end())?;
         }
     }
     if let Some(path) = &arguments.json {
@@ -300,12 +301,10 @@ fn remedy(case: &Case) -> Option<String> {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {
-    let text = format!("{value:#}\n");
     if path == Path::new("-") {
-        print!("{text}");
-        return Ok(());
+        return standard_output::line(format_args!("{value:#}"));
     }
-    std::fs::write(path, text)
+    std::fs::write(path, format!("{value:#}\n"))
         .map_err(|error| Failure::host(format!("{}: {error}", path.display())))
 }
 

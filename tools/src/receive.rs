@@ -2,10 +2,9 @@
 
 mod contradictions;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{io, thread};
+use std::thread;
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
 use landfall_qmp::{EventSender, Handler, OpenMonitors};
@@ -28,7 +27,7 @@ use crate::cli::{
 };
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
-use crate::{stop, table};
+use crate::{standard_output, stop, table};
 
 /// What the main thread waits for.
 enum Happening {
@@ -117,17 +116,20 @@ impl Session<'_> {
         }
         Live::new(self.quiet, self.arguments.interval).follow(migration);
         let ended = migration.wait();
-        if !self.quiet {
+        let shown = if self.quiet {
+            Ok(())
+        } else {
             let is_taken = self.arguments.json.as_deref() == Some(Path::new("-"))
                 || contradictions::has_stdio(&self.arguments.qmp);
-            table::print(&report::summary(migration), is_taken);
-        }
+            table::print(&report::summary(migration), is_taken)
+        };
         let exit = ended.error.as_ref().map_or(Exit::Ok, |error| {
             eprintln!("landfall: migration failed ({}): {error}", error.family);
             exit_of(error)
         });
         // Behind what was said of the run: that stays true.
-        self.write(migration).map_or_else(
+        let written = self.write(migration);
+        shown.and(written).map_or_else(
             |failure| {
                 eprintln!("landfall: {failure}");
                 failure.exit
@@ -183,8 +185,9 @@ impl Session<'_> {
             run_directory::dump(directory, migration, &value)?;
         }
         match arguments.json.as_deref() {
-            Some(path) if path == Path::new("-") => writeln!(io::stdout(), "{value:#}")
-                .map_err(|error| Failure::host(format!("standard output: {error}")))?,
+            Some(path) if path == Path::new("-") => {
+                standard_output::line(format_args!("{value:#}"))?;
+            }
             Some(path) => files::write_json(path, &value)?,
             None => {}
         }

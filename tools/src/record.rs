@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 use crate::cli::RecordArguments;
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::stop;
+use crate::{standard_output, stop};
 
 /// Records one migration.
 pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -48,13 +48,13 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
     if !quiet {
         let bytes: u64 = recorded.channels.iter().map(|channel| channel.bytes).sum();
         let replies: u64 = recorded.channels.iter().map(|channel| channel.reply_bytes).sum();
-        println!(
+        standard_output::line(format_args!(
             "{:.2} GiB on {} connections in {:.3} s, {replies} bytes of replies{}",
             bytes as f64 / GIB,
             recorded.channels.len(),
             recorded.duration.as_secs_f64(),
             if recorded.complete { "" } else { "; not complete" },
-        );
+        ))?;
     }
     match recorded.cut {
         None if recorded.complete => return Ok(Exit::Ok),

@@ -7,7 +7,7 @@ use landfall_bench::send::{Stop, Target};
 use crate::cli::ReplayArguments;
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::stop;
+use crate::{standard_output, stop};
 
 /// Sends a recording and says how it went.
 pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Fail
     let options = ReplayOptions { paced, reply_timeout, stop };
     let replayed = replay(&recording, &target, &options).map_err(Failure::failed)?;
     if !quiet {
-        tell(&replayed);
+        tell(&replayed)?;
     }
     Ok(match replayed.cut {
         None => Exit::Ok,
@@ -40,18 +40,18 @@ pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Fail
     })
 }
 
-fn tell(replayed: &Replayed) {
+fn tell(replayed: &Replayed) -> Result<(), Failure> {
     let gib = replayed.bytes as f64 / GIB;
-    println!(
+    standard_output::line(format_args!(
         "{gib:.2} GiB sent in {:.3} s, {:.2} GiB/s, {:.3} CPU-s/GiB",
         replayed.elapsed.as_secs_f64(),
         gib / replayed.elapsed.as_secs_f64(),
         replayed.cpu.as_secs_f64() / gib,
-    );
-    println!(
+    ))?;
+    standard_output::line(format_args!(
         "the destination {} as the recorded one",
         if replayed.same_replies { "answered" } else { "did not answer" }
-    );
+    ))?;
     let (how, limit) = match &replayed.late {
         None => (
             format!(
@@ -71,5 +71,6 @@ fn tell(replayed: &Replayed) {
             ": the replay was the limit, the source had been faster",
         ),
     };
-    println!("{how}{}", if replayed.was_the_bottleneck() { limit } else { "" });
+    let limit = if replayed.was_the_bottleneck() { limit } else { "" };
+    standard_output::line(format_args!("{how}{limit}"))
 }

@@ -19,7 +19,7 @@ use crate::cli::{
 };
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::stop;
+use crate::{standard_output, stop};
 
 /// Sends a synthetic guest and says how it ended.
 pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -50,15 +50,15 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     if !quiet {
         let gib = outcome.bytes as f64 / GIB;
         let wall_s = outcome.elapsed.as_secs_f64();
-        println!(
+        standard_output::line(format_args!(
             "{gib:.2} GiB sent in {wall_s:.3} s, {:.2} GiB/s; {cpu_s:.3} CPU-s, {:.3} CPU-s/GiB, \
              {:.2} GiB per CPU second",
             gib / wall_s,
             cpu_s / gib,
             gib / cpu_s,
-        );
+        ))?;
         if arguments.zero_copy {
-            println!("{}", told(&outcome.zero_copy));
+            standard_output::line(told(&outcome.zero_copy))?;
         }
     }
     match outcome.end {
@@ -105,14 +105,14 @@ fn save(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
     let saved = saved::save(&plan, &file, offset).map_err(failed)?;
     if !quiet {
         let bytes = saved.normal * u64::from(plan.config().page_bytes);
-        println!(
+        standard_output::line(format_args!(
             "{:.2} GiB saved in {:.3} s: {} pages with data, {} zero, in a file of {:.2} GiB",
             bytes as f64 / GIB,
             start.elapsed().as_secs_f64(),
             saved.normal,
             saved.zero,
             saved.bytes as f64 / GIB,
-        );
+        ))?;
     }
     Ok(Exit::Ok)
 }

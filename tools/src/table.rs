@@ -1,17 +1,27 @@
 //! The final table.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
 use landfall_receiver::report::Summary;
 
+use crate::exit::Failure;
+use crate::standard_output;
+
 /// Prints what a run was, on stdout or on stderr.
-pub(crate) fn print(summary: &Summary, to_stderr: bool) {
+///
+/// # Errors
+/// Those of [`standard_output::line`].
+pub(crate) fn print(summary: &Summary, to_stderr: bool) -> Result<(), Failure> {
     let table = rows(summary).trim_fmt();
-    // A table that nobody can read is no reason to end.
-    let _ = if to_stderr { writeln!(stderr(), "{table}") } else { writeln!(stdout(), "{table}") };
+    if to_stderr {
+        // A table that nobody can read is no reason to end, and here nobody could be told.
+        let _ = writeln!(stderr(), "{table}");
+        return Ok(());
+    }
+    standard_output::line(table)
 }
 
 fn rows(summary: &Summary) -> Table {

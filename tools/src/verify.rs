@@ -11,6 +11,7 @@ use landfall_pagepool::{BlockName, ram_file_name};
 
 use crate::cli::VerifyArguments;
 use crate::exit::{Exit, Failure};
+use crate::standard_output;
 
 use compare::{Equal, Pair, Source};
 use difference::Difference;
@@ -21,12 +22,12 @@ pub(crate) fn run(arguments: &VerifyArguments, quiet: bool) -> Result<Exit, Fail
     match check(arguments)? {
         Ok(Equal { blocks, bytes }) => {
             if !quiet {
-                println!("equal: {blocks} blocks, {bytes} bytes");
+                standard_output::line(format_args!("equal: {blocks} blocks, {bytes} bytes"))?;
             }
             Ok(Exit::Ok)
         }
         Err(difference) => {
-            println!("different: {difference}");
+            standard_output::line(format_args!("different: {difference}"))?;
             Ok(Exit::Failed)
         }
     }

@@ -1,5 +1,6 @@
 //! The command as a person runs it: whole processes, exit codes, files.
 
+mod printed;
 mod refusals;
 mod sent;
 
