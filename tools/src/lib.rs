@@ -7,6 +7,7 @@ mod exit;
 pub mod fuzzing;
 mod live;
 mod logging;
+mod output_paths;
 mod plan;
 mod receive;
 mod record;

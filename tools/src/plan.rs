@@ -17,12 +17,15 @@ use serde_json::Value;
 
 use crate::cli::{Accelerator, PlanArguments};
 use crate::exit::{Exit, Failure};
-use crate::standard_output;
+use crate::{output_paths, standard_output};
 
 /// Answers.
 pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failure> {
     let question = question(arguments);
     question.check().map_err(Failure::usage)?;
+    if let Some(path) = arguments.json.as_ref().filter(|path| *path != Path::new("-")) {
+        output_paths::check_file(path)?;
+    }
     let calibrations =
         arguments.calibration.iter().map(calibration).collect::<Result<Vec<_>, Failure>>()?;
     let cases = cases(&question, &calibrations);

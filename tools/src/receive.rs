@@ -27,7 +27,7 @@ use crate::cli::{
 };
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
-use crate::{standard_output, stop, table};
+use crate::{output_paths, standard_output, stop, table};
 
 /// What the main thread waits for.
 enum Happening {
@@ -45,6 +45,7 @@ enum Happening {
 /// until it is told to quit.
 pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Failure> {
     contradictions::refuse(&arguments)?;
+    check_outputs(&arguments)?;
     let addresses = addresses(&arguments)?;
     // Before the pool is mapped, which may take minutes.
     let monitors = OpenMonitors::open(&arguments.qmp)?;
@@ -196,6 +197,18 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// What is written when the guest is there, and could not be received again.
+fn check_outputs(arguments: &ReceiveArguments) -> Result<(), Failure> {
+    let is_file = |path: &&PathBuf| *path != Path::new("-");
+    arguments
+        .json
+        .iter()
+        .filter(is_file)
+        .try_for_each(|path| output_paths::check_replaced(path))?;
+    arguments.json_lines.iter().try_for_each(|path| output_paths::check_file(path))?;
+    arguments.dump.iter().try_for_each(|path| output_paths::check_directory(path))
 }
 
 /// One entry of QEMU's `socket-address`, as a URI.

@@ -213,10 +213,14 @@ fn with_a_monitor_on_stdio_nothing_else_goes_to_standard_output() {
 fn a_report_that_cannot_be_written_is_told_behind_the_run_and_the_monitor_stays() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, socket) = in_directory(&directory, "qmp");
-    let (_, json) = in_directory(&directory, "no/such/report.json");
+    let (_, json) = in_directory(&directory, "gone/report.json");
+    let folder = directory.path().join("gone");
+    fs::create_dir(&folder).expect("a directory");
     let monitor = format!("unix:{socket},server=on,wait=off");
     let mut destination = Destination::start(&["defer", "--qmp", &monitor, "--json", &json]);
     let mut client = Client::connect(&path);
+    // At the start it is looked at.
+    fs::remove_dir(&folder).expect("it was there");
     let port = client.listen();
     TcpStream::connect(("127.0.0.1", port))
         .and_then(|mut source| source.write_all(b"QEVM\0\0\0\x09"))

@@ -67,6 +67,34 @@ fn a_monitor_that_cannot_listen_is_told_before_the_pool_is_mapped() {
 }
 
 #[test]
+fn a_place_that_a_report_cannot_go_to_is_told_before_memory_is_mapped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("file"), "old").expect("a file");
+    let receive = ["receive", "tcp:127.0.0.1:0", "--pool", "64M"];
+    let plan = ["plan", "--ram", "4T", "--link", "200G"];
+    for (command, option, path, says) in [
+        (&receive[..], "--json", at("none/x.json"), "No such file or directory"),
+        (&receive, "--json", at(""), "Is a directory"),
+        (&receive, "--json-lines", at("none/x"), "No such file or directory"),
+        (&receive, "--json-lines", at(""), "Is a directory"),
+        (&receive, "--dump", at("file"), "Not a directory"),
+        (&receive, "--dump", at("file/below"), "Not a directory"),
+        (&plan, "--json", at("none/x.json"), "No such file or directory"),
+        (&plan, "--json", at(""), "Is a directory"),
+    ] {
+        let output = landfall(&[command, &[option, &path]].concat());
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{option} {path}: {log}");
+        assert!(log.contains(&format!("writing {path}: {says}")), "{option} {path}: {log}");
+        assert_eq!(log.lines().count(), 1, "nothing was begun: {log}");
+        assert_eq!(text(&output.stdout), "", "nothing was answered");
+    }
+    assert_eq!(std::fs::read_to_string(at("file")).expect("the file"), "old");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("the directory").count(), 1);
+}
+
+#[test]
 fn a_guest_larger_than_max_ram_fails_the_run_and_says_both_sizes() {
     let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "1", "--max-ram", "8M"]);
     let sent = send(&destination.uri, &["--multifd", "1"]);
