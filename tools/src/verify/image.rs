@@ -28,6 +28,7 @@ pub(super) struct Directory {
     pub(super) blocks: Vec<Block>,
     path: PathBuf,
     page_bytes: Option<u64>,
+    status: Option<String>,
 }
 
 /// A RAM block of a run directory.
@@ -69,6 +70,16 @@ impl Image {
             Self::File(_) => None,
         }
     }
+
+    /// How the run ended, if it did not complete: its memory is then no guest's.
+    pub(super) fn unfinished(&self) -> Option<&str> {
+        match self {
+            Self::Directory(directory) => {
+                directory.status.as_deref().filter(|&status| status != COMPLETED)
+            }
+            Self::File(_) => None,
+        }
+    }
 }
 
 impl Directory {
@@ -90,7 +101,8 @@ impl Directory {
             // A run that got no RAM, or a directory that somebody put together.
             None => found(&ram).map_err(|error| unreadable(&ram, &error))?,
         };
-        Ok(Self { blocks, path: path.to_owned(), page_bytes: listed.page_bytes })
+        let Listed { page_bytes, status, .. } = listed;
+        Ok(Self { blocks, path: path.to_owned(), page_bytes, status })
     }
 
     /// The block that a raw file is to be compared with.
@@ -110,11 +122,13 @@ impl Directory {
     }
 }
 
-/// What `run.json` says of RAM.
+/// What `run.json` says of RAM, and of how the run ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
     /// The target page size.
     pub(super) page_bytes: Option<u64>,
+    /// The run's status.
+    pub(super) status: Option<String>,
     /// The blocks; `None` if there is no list.
     pub(super) blocks: Option<Vec<Block>>,
 }
@@ -132,7 +146,8 @@ impl Listed {
             let wrong = "its blocks are not a list of name and file, each of them once";
             listed(blocks, ram).ok_or(wrong)
         });
-        Ok(Self { page_bytes, blocks: blocks.transpose()? })
+        let status = report["status"].as_str().map(str::to_owned);
+        Ok(Self { page_bytes, status, blocks: blocks.transpose()? })
     }
 }
 
@@ -188,6 +203,9 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
         _ => Failure::host(text),
     }
 }
+
+/// The status of a run that has received a whole guest.
+const COMPLETED: &str = "completed";
 
 #[cfg(test)]
 mod tests {

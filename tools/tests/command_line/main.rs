@@ -114,6 +114,31 @@ fn a_dump_is_the_same_directory_and_one_flipped_byte_is_found() {
 }
 
 #[test]
+fn a_run_that_failed_is_compared_with_a_warning_of_its_status() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [whole, other] = ["whole", "other"].map(|name| directory.path().join(name));
+    for (run, status) in [(&whole, "completed"), (&other, "failed")] {
+        std::fs::create_dir_all(run.join("ram")).expect("a directory");
+        std::fs::write(run.join("ram/pc.ram.ram"), "the same").expect("a block");
+        let json = format!(r#"{{"status": "{status}"}}"#);
+        std::fs::write(run.join("run.json"), json).expect("a report");
+    }
+    let [whole, other] = [&whole, &other].map(|path| path.to_str().expect("text"));
+    let silent = landfall(&["verify", whole, whole]);
+    assert_eq!((silent.status.code(), text(&silent.stderr).as_str()), (Some(0), ""));
+    for pair in [[whole, other], [other, whole]] {
+        let warned = landfall(&[&["-q", "verify"], &pair[..]].concat());
+        let said = text(&warned.stderr);
+        assert_eq!(warned.status.code(), Some(0), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains(&format!("{other} is of a run")) && said.contains("failed"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn dropped_pages_are_counted_and_the_source_keeps_its_guest() {
     let directory = tempfile::tempdir().expect("a directory");
     let json = directory.path().join("run.json");
