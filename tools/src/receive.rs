@@ -5,9 +5,10 @@ mod contradictions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender};
-use landfall_qmp::{EventSender, Handler, OpenMonitors};
+use landfall_qmp::{EventSender, Handler, MonitorAddress, OpenMonitors, Role};
 use landfall_receiver::listen::{Address, FdSets, Peer};
 use landfall_receiver::mapped_ram::FileReads;
 use landfall_receiver::migration::Sink;
@@ -63,7 +64,11 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     stop_on_signal(&destination, &receiver, happen.clone())?;
     // Not waited for here: a signal, or `quit` on another monitor, may come first.
     let clients = server.first_clients();
+    let awaited = awaited(&arguments.qmp);
     thread::spawn(move || {
+        if !quiet && !clients.wait(Some(Duration::ZERO)) {
+            eprintln!("waiting for a QMP client on {awaited}");
+        }
         if clients.wait(None) {
             drop(happen.send(Happening::Clients));
         }
@@ -197,6 +202,17 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// The monitors without whose first clients nothing begins.
+fn awaited(monitors: &[MonitorAddress]) -> String {
+    let places = monitors.iter().filter_map(|monitor| match monitor {
+        MonitorAddress::Socket { socket, role: Role::Listen { wait: true } } => {
+            Some(socket.to_string())
+        }
+        _ => None,
+    });
+    places.collect::<Vec<_>>().join(", ")
 }
 
 /// What is written when the guest is there, and could not be received again.

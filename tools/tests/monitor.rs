@@ -36,14 +36,16 @@ impl Destination {
         kill(Pid::from_raw(self.0.id().cast_signed()), signal).expect("it runs");
     }
 
-    /// Waits until it handles `signal` itself.
-    fn until_it_catches(&self, signal: Signal) {
-        until("the signal's handler", || {
-            let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-            let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
-            (caught >> (signal as u64 - 1) & 1 == 1).then_some(())
-        });
+    /// Reads standard error up to a line that has `text`.
+    fn until_it_says(&mut self, text: &str) {
+        let log = self.0.stderr.as_mut().expect("a pipe");
+        // Byte by byte: what comes behind the line stays in the pipe.
+        let mut said = String::new();
+        while !(said.ends_with('\n') && said.contains(text)) {
+            let mut byte = [0];
+            log.read_exact(&mut byte).unwrap_or_else(|_| panic!("'{text}' is not in: {said}"));
+            said.push(char::from(byte[0]));
+        }
     }
 
     /// Exit code, stdout and stderr.
@@ -145,7 +147,7 @@ fn the_first_signal_ends_the_wait_for_a_client() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let monitor = format!("unix:{socket},server=on");
         let mut destination = Destination::start(&["tcp:127.0.0.1:0", "--qmp", &monitor]);
-        destination.until_it_catches(signal);
+        destination.until_it_says(&format!("waiting for a QMP client on unix:{socket}"));
         destination.signal(signal);
         let (code, _, log) = destination.end();
         assert_eq!(code, Some(0), "{signal}: {log}");
