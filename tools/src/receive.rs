@@ -28,7 +28,8 @@ use crate::cli::{
 };
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
-use crate::{output_paths, standard_output, stop, table};
+use crate::stop::Starting;
+use crate::{output_paths, standard_output, table};
 
 /// What the main thread waits for.
 enum Happening {
@@ -48,8 +49,9 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     contradictions::refuse(&arguments)?;
     check_outputs(&arguments)?;
     let addresses = addresses(&arguments)?;
-    // Before the pool is mapped, which may take minutes.
-    let monitors = OpenMonitors::open(&arguments.qmp)?;
+    // Before the pool is mapped, which may take minutes. Whoever ends it meanwhile finds no socket
+    // left behind.
+    let starting = Starting::new(OpenMonitors::open(&arguments.qmp)?)?;
     let (happen, happenings) = crossbeam_channel::unbounded();
     let events = EventSender::new();
     let destination =
@@ -60,8 +62,8 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     }
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
+    let monitors = stop_on_signal(starting, &destination, &receiver, happen.clone());
     let server = monitors.serve(handler, &events)?;
-    stop_on_signal(&destination, &receiver, happen.clone())?;
     // Not waited for here: a signal, or `quit` on another monitor, may come first.
     let clients = server.first_clients();
     let awaited = awaited(&arguments.qmp);
@@ -346,12 +348,13 @@ fn receiver(
 }
 
 fn stop_on_signal(
+    starting: Starting<OpenMonitors>,
     destination: &Arc<Destination>,
     receiver: &Arc<Receiver>,
     happen: Sender<Happening>,
-) -> Result<(), Failure> {
+) -> OpenMonitors {
     let (destination, receiver) = (Arc::clone(destination), Arc::clone(receiver));
-    stop::on_signal(move || {
+    starting.on_signal(move || {
         destination.announce_shutdown(ShutdownCause::HostSignal);
         receiver.stop();
         drop(happen.send(Happening::Quit));

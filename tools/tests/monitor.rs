@@ -36,6 +36,16 @@ impl Destination {
         kill(Pid::from_raw(self.0.id().cast_signed()), signal).expect("it runs");
     }
 
+    /// Waits until it handles `signal` itself.
+    fn until_it_catches(&self, signal: Signal) {
+        until("the signal's handler", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+            (caught >> (signal as u64 - 1) & 1 == 1).then_some(())
+        });
+    }
+
     /// Reads standard error up to a line that has `text`.
     fn until_it_says(&mut self, text: &str) {
         let log = self.0.stderr.as_mut().expect("a pipe");
@@ -153,6 +163,22 @@ fn the_first_signal_ends_the_wait_for_a_client() {
         assert_eq!(code, Some(0), "{signal}: {log}");
         assert!(!log.contains("listening on"), "nobody has come: {log}");
     }
+}
+
+#[test]
+fn a_signal_while_the_pool_is_mapped_leaves_no_socket_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, socket) = in_directory(&directory, "qmp");
+    let monitor = format!("unix:{socket},server=on,wait=off");
+    let mut destination =
+        Destination::start(&["defer", "--qmp", &monitor, "--pool", "512M", "--hugepages", "off"]);
+    destination.until_it_catches(Signal::SIGTERM);
+    assert!(path.exists());
+    destination.signal(Signal::SIGTERM);
+    let (code, _, log) = destination.end();
+    // Killed by it, or, if the pool was there already, ended in order.
+    assert!(code.is_none_or(|code| code == 0), "{code:?} {log}");
+    assert!(!path.exists());
 }
 
 #[test]
