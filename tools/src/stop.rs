@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -34,9 +35,14 @@ impl<T: Send + 'static> Starting<T> {
         let meaning = Arc::new(Mutex::new(Meaning { opened: Some(opened), stop: None }));
         let shared = Arc::clone(&meaning);
         thread::spawn(move || {
+            let mut stopped: Option<Instant> = None;
             for signal in signals.forever() {
+                if stopped.is_some_and(|first| first.elapsed() < ECHO_MAX) {
+                    continue;
+                }
                 let mut meaning = lock(&shared);
                 if let Some(stop) = meaning.stop.take() {
+                    stopped = Some(Instant::now());
                     // The wait for the end must not keep a second signal out.
                     thread::spawn(stop);
                     continue;
@@ -78,3 +84,7 @@ pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
         .map(drop)
         .map_err(|error| Failure::host(error.to_string()))
 }
+
+/// A signal so soon behind the first is the same wish: timeout(1) signals its child and then the
+/// process group that the child is in, and no person presses ^C twice as fast.
+const ECHO_MAX: Duration = Duration::from_millis(200);

@@ -183,6 +183,19 @@ fn a_signal_ends_a_run_as_failed_by_the_operator() {
 }
 
 #[test]
+fn a_signal_at_once_behind_the_first_is_the_same_wish() {
+    let destination = Destination::start(&["tcp:127.0.0.1:0", "--json", "-"]);
+    let id = nix::unistd::Pid::from_raw(destination.child.id().cast_signed());
+    // As timeout(1) does; of two kinds, since the kernel may make one of two that are alike.
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM] {
+        nix::sys::signal::kill(id, signal).expect("not yet waited for");
+    }
+    let (code, out, log) = destination.end();
+    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["status"], "failed");
+}
+
+#[test]
 fn lines_of_figures_come_at_intervals_however_long_nobody_had_come() {
     let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "0", "-i", "1"]);
     thread::sleep(Duration::from_secs(3));
