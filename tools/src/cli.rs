@@ -140,7 +140,8 @@ pub(crate) struct ReceiveArguments {
     /// has that, and moves the table to stderr
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Append the report of each run to FILE, one line each
+    /// Append the report of each run to FILE, one line each; - is stdout, as for --json, which it
+    /// then excludes
     #[arg(long, value_name = "FILE")]
     pub(crate) json_lines: Option<PathBuf>,
     /// A line of figures every SECS seconds from the last connection on, where stderr is no

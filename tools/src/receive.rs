@@ -127,8 +127,7 @@ impl Session<'_> {
         let shown = if self.quiet {
             Ok(())
         } else {
-            let is_taken = self.arguments.json.as_deref() == Some(Path::new("-"))
-                || contradictions::has_stdio(&self.arguments.qmp);
+            let is_taken = contradictions::is_stdout_taken(self.arguments);
             table::print(&report::summary(migration), is_taken)
         };
         let exit = ended.error.as_ref().map_or(Exit::Ok, |error| {
@@ -199,8 +198,10 @@ impl Session<'_> {
             Some(path) => files::write_json(path, &value)?,
             None => {}
         }
-        if let Some(path) = &arguments.json_lines {
-            files::append_json_line(path, &value)?;
+        match arguments.json_lines.as_deref() {
+            Some(path) if path == Path::new("-") => standard_output::line(value)?,
+            Some(path) => files::append_json_line(path, &value)?,
+            None => {}
         }
         Ok(())
     }
@@ -225,7 +226,11 @@ fn check_outputs(arguments: &ReceiveArguments) -> Result<(), Failure> {
         .iter()
         .filter(is_file)
         .try_for_each(|path| output_paths::check_replaced(path))?;
-    arguments.json_lines.iter().try_for_each(|path| output_paths::check_file(path))?;
+    arguments
+        .json_lines
+        .iter()
+        .filter(is_file)
+        .try_for_each(|path| output_paths::check_file(path))?;
     arguments.dump.iter().try_for_each(|path| output_paths::check_directory(path))
 }
 

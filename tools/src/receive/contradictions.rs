@@ -1,6 +1,6 @@
 //! Options of `landfall receive` that cannot be had together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landfall_qmp::MonitorAddress;
 
@@ -23,16 +23,32 @@ pub(super) fn refuse(arguments: &ReceiveArguments) -> Result<(), Failure> {
             }
         }
     }
-    if arguments.json.as_deref() == Some(Path::new("-")) && has_stdio(&arguments.qmp) {
-        return Err(Failure::usage(
-            "--json - cannot be used with --qmp stdio: standard output is the monitor's, and a \
-             report among its replies would be no QMP; give --json a file",
-        ));
+    let reports = [("--json", &arguments.json), ("--json-lines", &arguments.json_lines)];
+    let printed = reports.iter().filter(|(_, path)| is_stdout(path)).map(|&(option, _)| option);
+    match printed.collect::<Vec<_>>()[..] {
+        [option] if has_stdio(&arguments.qmp) => Err(Failure::usage(format!(
+            "{option} - cannot be used with --qmp stdio: standard output is the monitor's, and a \
+             report among its replies would be no QMP; give {option} a file"
+        ))),
+        [_, _] => Err(Failure::usage(
+            "--json - cannot be used with --json-lines -: each would stand in the other's way on \
+             standard output; give one of them a file",
+        )),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Does something else than the table go to standard output?
+pub(super) fn is_stdout_taken(arguments: &ReceiveArguments) -> bool {
+    is_stdout(&arguments.json) || is_stdout(&arguments.json_lines) || has_stdio(&arguments.qmp)
+}
+
+/// Is it standard output where a report goes?
+fn is_stdout(path: &Option<PathBuf>) -> bool {
+    path.as_deref() == Some(Path::new("-"))
 }
 
 /// Is standard output a monitor's?
-pub(super) fn has_stdio(monitors: &[MonitorAddress]) -> bool {
+fn has_stdio(monitors: &[MonitorAddress]) -> bool {
     monitors.contains(&MonitorAddress::Stdio)
 }

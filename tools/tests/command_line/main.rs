@@ -196,6 +196,17 @@ fn a_signal_at_once_behind_the_first_is_the_same_wish() {
 }
 
 #[test]
+fn a_line_of_json_on_stdout_has_it_alone() {
+    let output = landfall(&["receive", "exec:true", "--json-lines", "-"]);
+    let (out, log) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert_eq!(out.lines().count(), 1, "{out}");
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["status"], "failed");
+    assert!(log.contains("guest RAM"), "the table: {log}");
+}
+
+#[test]
 fn lines_of_figures_come_at_intervals_however_long_nobody_had_come() {
     let destination = Destination::start(&["tcp:127.0.0.1:0", "--multifd", "0", "-i", "1"]);
     thread::sleep(Duration::from_secs(3));

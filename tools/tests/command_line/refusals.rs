@@ -32,6 +32,8 @@ fn options_that_cannot_be_had_together_are_refused_with_the_reason() {
         (&["--sink", "discard", "--mem-path", "/nonexistent/d"], dropped),
         (&["--sink", "discard", "--digest"], dropped),
         (&["--qmp", "stdio", "--json", "-"], stdout),
+        (&["--qmp", "stdio", "--json-lines", "-"], stdout),
+        (&["--json", "-", "--json-lines", "-"], "--json - cannot be used with --json-lines -"),
         (&["--qmp", "unix:/nonexistent/q,server=on", "--qmp", "unix:/nonexistent/q,server"], twice),
         (&["--qmp", "stdio", "--qmp", "stdio"], twice),
     ] {
