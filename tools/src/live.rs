@@ -29,7 +29,9 @@ impl Live {
         let terminal = std::io::stderr().is_terminal() && !self.quiet;
         let bar = bar(terminal);
         let mut lines = self.interval.map(Lines::new);
-        while !migration.wait_for(REFRESH) {
+        let mut wait = REFRESH;
+        while !migration.wait_for(wait) {
+            wait = REFRESH;
             if self.quiet || !(terminal || lines.is_some()) {
                 continue;
             }
@@ -41,10 +43,11 @@ impl Live {
                 bar.set_length(summary.ram_bytes);
                 bar.set_position(unique_bytes(&summary));
                 bar.set_message(line(&summary));
-            } else if let (Some(lines), Some(ns)) = (&mut lines, summary.connected_for_ns)
-                && lines.is_due(ns)
-            {
-                eprintln!("{:8.1} s  {}", ns as f64 / 1e9, line(&summary));
+            } else if let (Some(lines), Some(ns)) = (&mut lines, summary.connected_for_ns) {
+                if lines.is_due(ns) {
+                    eprintln!("{:8.1} s  {}", ns as f64 / 1e9, line(&summary));
+                }
+                wait = wait.min(lines.until_due(ns));
             }
         }
         bar.finish_and_clear();

@@ -24,6 +24,11 @@ impl Lines {
         }
         is_due
     }
+
+    /// How long until the next one is due.
+    pub(super) fn until_due(&self, now_ns: u64) -> Duration {
+        Duration::from_nanos(self.next_ns.saturating_sub(now_ns))
+    }
 }
 
 #[cfg(test)]
@@ -36,6 +41,20 @@ mod tests {
         let asked = [0, 9, 10, 11, 19, 21, 29, 30, 100, 101, 109, 110];
         let due: Vec<u64> = asked.into_iter().filter(|&now| lines.is_due(now)).collect();
         assert_eq!(due, [10, 21, 30, 100, 110]);
+    }
+
+    #[test]
+    fn who_waits_until_a_line_is_due_keeps_to_the_interval_however_late_the_last_one_was() {
+        let mut lines = Lines::new(Duration::from_nanos(10));
+        let mut due = Vec::new();
+        let mut now = 3;
+        while due.len() < 3 {
+            now += u64::try_from(lines.until_due(now).as_nanos()).unwrap();
+            assert!(lines.is_due(now));
+            due.push(now);
+            now += 4;
+        }
+        assert_eq!(due, [10, 20, 30]);
     }
 
     #[test]
