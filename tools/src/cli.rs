@@ -280,10 +280,10 @@ pub(crate) struct VerifyArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RecordArguments {
-    /// Where the source migrates to: tcp:HOST:PORT, unix:PATH
+    /// Where the source migrates to: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
-    /// The destination that it goes on to: tcp:HOST:PORT or unix:PATH
+    /// The destination that it goes on to: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(long, value_name = "URI")]
     pub(crate) to: String,
     /// The directory of the recording, empty or not there yet
@@ -301,7 +301,7 @@ pub(crate) struct ReplayArguments {
     /// The directory of the recording
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// tcp:HOST:PORT or unix:PATH of a destination
+    /// tcp:HOST:PORT, unix:PATH or vsock:CID:PORT of a destination
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
     /// Keep the recorded times, and the recorded order across connections; without it as fast as
