@@ -40,7 +40,7 @@ fn check(arguments: &VerifyArguments) -> Result<Result<Equal, Difference>, Failu
         if let Some(status) = image.unfinished() {
             // However quiet: "equal" alone would pass for a guest that arrived.
             eprintln!(
-                "landfall: warning: {} is of a run that did not complete: its status is {status}",
+                "landfall: warning: {} is of a run that did not complete: its status is {status:?}",
                 path.display()
             );
         }

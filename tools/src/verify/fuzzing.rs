@@ -27,7 +27,7 @@ pub fn run_json(bytes: &[u8]) {
     assert_eq!(read.is_ok(), blocks.is_none_or(|blocks| makes_sense(blocks)), "{read:?}");
     let Ok(read) = read else { return };
     assert_eq!(read.blocks.as_ref().map(Vec::len), blocks.map(Vec::len));
-    let mut again = json!({"pages": {"page-bytes": read.page_bytes}});
+    let mut again = json!({"pages": {"page-bytes": read.page_bytes}, "status": read.status});
     if let Some(blocks) = &read.blocks {
         let mut list = Vec::new();
         for block in blocks {
