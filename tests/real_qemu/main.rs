@@ -152,8 +152,8 @@ fn programs() -> Option<Programs> {
 /// The programs with one of this version, which hosts may lack that have the usual ones.
 fn programs_with(version: &str) -> Option<Programs> {
     let programs = programs()?;
-    if programs.qemus.iter().all(|(found, _)| found != version) {
-        skip(&format!("no QEMU {version}: run tests/qemu/install"));
+    if let Err(why) = found::of_major(version, &programs.qemus) {
+        skip(&why);
         return None;
     }
     Some(programs)

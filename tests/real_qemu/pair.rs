@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::found;
 use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::run::{self, Programs};
@@ -22,11 +23,11 @@ impl Pair {
         let scratch = run::scratch().expect("a directory");
         let at = |name: &str| scratch.path().join(name);
         let monitor = |name: &str| format!("unix:{},server=on,wait=off", at(name).display());
-        let qemu = programs.qemus.iter().find(|(found, _)| found == version).expect("it is there");
+        let qemu = found::of_major(version, &programs.qemus).expect("it is there");
         let (theirs, ours) = (monitor("theirs"), monitor("ours"));
         let arguments = ["-M", "none", "-nodefaults", "-display", "none", "-S", "-incoming"];
         let arguments = arguments.into_iter().chain(["defer", "-qmp", &theirs]);
-        let mut qemu = Process::start(&qemu.1, arguments, at("qemu.log")).expect("QEMU");
+        let mut qemu = Process::start(qemu, arguments, at("qemu.log")).expect("QEMU");
         let arguments = ["receive", "defer", "--quiet", "--hugepages", "off", "--qemu-version"];
         let arguments = arguments.into_iter().chain([version, "--qmp", &ours]);
         let mut landfall =

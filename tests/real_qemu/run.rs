@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::case::{Case, Extra, Guest, Tls};
 use crate::control::ControlDestination;
 use crate::destination::{Destination, Received};
+use crate::found;
 use crate::memory_file::{self, PAGE_BYTES};
 use crate::query_migrate;
 use crate::source::{Source, SourceBlock, xbzrle};
@@ -21,11 +22,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn qemu(&self, case: &Case) -> Result<&Path, String> {
-        self.qemus
-            .iter()
-            .find(|(version, _)| version == case.sender.qemu)
-            .map(|(_, path)| path.as_path())
-            .ok_or_else(|| format!("no QEMU {} here", case.sender.qemu))
+        found::of_major(case.sender.qemu, &self.qemus).map(PathBuf::as_path)
     }
 }
 
