@@ -1,6 +1,12 @@
 //! A guest whose RAM comes from files in place of the seed.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::OnceLock};
+use std::{
+    fs::{self, File},
+    io::{Seek, SeekFrom},
+    os::unix::fs::{FileExt, FileTypeExt},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use crate::{config::ConfigError, guest::is_zero};
 
@@ -22,11 +28,8 @@ struct Image {
 impl Images {
     /// Opens the files, one per block in the order of the blocks.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, ConfigError> {
-        let open = |path: &PathBuf| match File::open(path) {
-            Ok(file) => Ok(Image { path: path.clone(), file }),
-            Err(error) => Err(ConfigError::Image { path: path.clone(), reason: error.to_string() }),
-        };
-        let files = paths.iter().map(open).collect::<Result<_, _>>()?;
+        let image = |path: &PathBuf| Ok(Image { path: path.clone(), file: open(path)? });
+        let files = paths.iter().map(image).collect::<Result<_, _>>()?;
         Ok(Self { files, error: OnceLock::new() })
     }
 
@@ -64,6 +67,35 @@ impl Images {
     }
 }
 
+/// How many bytes the file or the device has that is to stand for a block of RAM.
+///
+/// # Errors
+/// [`ConfigError::Image`] when it is nothing that pages can be read from.
+pub fn image_bytes(path: &Path) -> Result<u64, ConfigError> {
+    // The size of a device is where its end is; its inode has none.
+    open(path)?.seek(SeekFrom::End(0)).map_err(|error| refused(path, &error))
+}
+
+/// Opens what has pages to read at any place, and looks whether it gives its first: a destination
+/// that has been connected to is lost to the run that finds out later.
+fn open(path: &Path) -> Result<File, ConfigError> {
+    let failed = |error: std::io::Error| refused(path, &error);
+    // Before it is opened, which waits for the other end of a pipe.
+    let kind = fs::metadata(path).map_err(failed)?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        let found = if kind.is_dir() { "a directory" } else { "no file" };
+        let reason = format!("it is {found}, allowed are regular files and block devices");
+        return Err(refused(path, &reason));
+    }
+    let file = File::open(path).map_err(failed)?;
+    file.read_at(&mut [0], 0).map_err(failed)?;
+    Ok(file)
+}
+
+fn refused(path: &Path, reason: &dyn std::fmt::Display) -> ConfigError {
+    ConfigError::Image { path: path.to_owned(), reason: reason.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,16 +119,35 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_remembered() {
         let dir = tempfile::tempdir().expect("a directory");
-        // A directory opens like a file and refuses to be read.
-        let images = Images::open(&[dir.path().to_owned()]).expect("opened");
+        // A file whose disk fails later: a directory opens like one, and refuses to be read.
+        let image =
+            Image { path: dir.path().to_owned(), file: File::open(dir.path()).expect("opened") };
+        let images = Images { files: vec![image], error: OnceLock::new() };
         assert!(images.error().is_none());
         assert!(images.is_zero(0, 0, 4096));
         assert!(images.error().is_some());
     }
 
     #[test]
-    fn a_missing_file_is_named() {
-        let error = Images::open(&["/nonexistent/ram".into()]).expect_err("missing");
-        assert!(error.to_string().contains("/nonexistent/ram"), "{error}");
+    fn what_has_no_pages_to_read_is_refused_by_name() {
+        for (path, says) in [
+            ("/nonexistent/ram", "No such file"),
+            ("/proc", "it is a directory, allowed are regular files and block devices"),
+            ("/dev/null", "it is no file, allowed are"),
+            // A regular file whose first page nobody has.
+            ("/proc/self/mem", "error"),
+        ] {
+            let error = Images::open(&[path.into()]).expect_err(path);
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("image {path}: ")) && text.contains(says), "{text}");
+            assert_eq!(image_bytes(Path::new(path)), Err(error));
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_file_are_counted() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(5000).expect("a size");
+        assert_eq!(image_bytes(file.path()), Ok(5000));
     }
 }

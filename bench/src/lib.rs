@@ -37,6 +37,7 @@ pub mod writing_guest;
 
 pub use config::{BlockConfig, ConfigError, DeviceConfig, SourceConfig};
 pub use form::{Form, Version};
+pub use image::image_bytes;
 pub use plan::Plan;
 pub use sent::Sent;
 pub use verify::verify;

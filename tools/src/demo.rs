@@ -13,7 +13,6 @@ use crate::cli::DemoArguments;
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::receive::host_config;
-use crate::send::described;
 use crate::{standard_output, stop, table};
 
 /// Receives a synthetic guest, verifies every page of it, and shows the
@@ -61,7 +60,7 @@ fn migrate(
                 // A source that never connected would be waited for.
                 migration.run.fail(landfall_receiver::error::RunError::new(
                     landfall_receiver::error::Family::Misbehaved,
-                    format!("the source ended: {}", described(&outcome.end)),
+                    format!("the source ended: {}", outcome.end),
                 ));
             }
             outcome
@@ -87,7 +86,7 @@ fn finish(
         return Ok(exit_of(error));
     }
     if outcome.end != End::Completed {
-        eprintln!("landfall: the source ended: {}", described(&outcome.end));
+        eprintln!("landfall: the source ended: {}", outcome.end);
         return Ok(Exit::Failed);
     }
     let ram = ended.received.ram.as_ref().expect("a completed run has RAM");

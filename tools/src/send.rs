@@ -10,8 +10,8 @@ use landfall_bench::config::{BlockConfig, SourceConfig};
 use landfall_bench::encode::compressed::Compression;
 use landfall_bench::form::{Version, VmdescForm, ZeroForm};
 use landfall_bench::plan::Plan;
-use landfall_bench::saved;
 use landfall_bench::send::{ClientTls, End, Progress, SendOptions, Target, ZeroCopyUse, send};
+use landfall_bench::{image_bytes, saved};
 use landfall_receiver::reader::process_cpu_use;
 
 use crate::cli::{
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     match outcome.end {
         End::Completed => Ok(Exit::Ok),
         end => {
-            eprintln!("landfall: {}", described(&end));
+            eprintln!("landfall: {end}");
             Ok(Exit::Failed)
         }
     }
@@ -186,29 +186,12 @@ fn shaped(arguments: &SendArguments) -> Result<SourceConfig, Failure> {
         config.form.vmdesc = VmdescForm::Absent;
     }
     if let Some(image) = &arguments.image {
-        let bytes = std::fs::metadata(image)
-            .map_err(|error| Failure::usage(format!("{}: {error}", image.display())))?;
+        let bytes = image_bytes(image).map_err(Failure::usage)?;
         let page = u64::from(config.page_bytes).max(1);
-        config.blocks = vec![BlockConfig::new("pc.ram", bytes.len().next_multiple_of(page))];
+        config.blocks = vec![BlockConfig::new("pc.ram", bytes.next_multiple_of(page))];
         config.images = vec![image.clone()];
     }
     Ok(config)
-}
-
-/// How a source ended, for people.
-pub(crate) fn described(end: &End) -> String {
-    match end {
-        End::Completed => "completed".to_owned(),
-        End::Failed { shut } => {
-            format!("the destination refused the guest (SHUT {shut}); it goes on at the source")
-        }
-        End::Unanswered => "the destination closed without an answer".to_owned(),
-        End::BadReply { reason } => format!("the destination sent a wrong reply: {reason}"),
-        End::TimedOut { awaited } => format!("no {awaited} in time"),
-        End::ConnectionLost { stream, error } => format!("{stream:?}: {error}"),
-        End::Stopped => "stopped".to_owned(),
-        other => format!("{other:?}"),
-    }
 }
 
 /// Capabilities that are gone since.

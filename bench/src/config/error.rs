@@ -110,7 +110,7 @@ pub enum ConfigError {
         with: &'static str,
     },
     /// An image cannot be read.
-    #[error("image {path}: {reason}")]
+    #[error("image {}: {reason}", path.display())]
     Image {
         /// The file.
         path: PathBuf,

@@ -29,7 +29,7 @@ pub use tls::{ClientTls, TlsVersion};
 pub use zero_copy::ZeroCopyUse;
 
 use std::{
-    io, thread,
+    fmt, io, thread,
     time::{Duration, Instant},
 };
 
@@ -120,6 +120,28 @@ pub enum End {
     Stopped,
     /// A [`Fault`] killed the source.
     Killed,
+}
+
+/// For people.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("completed"),
+            Self::Failed { shut } => {
+                let after = "it goes on at the source";
+                write!(f, "the destination refused the guest (SHUT {shut}); {after}")
+            }
+            Self::Unanswered => f.write_str("the destination closed without an answer"),
+            Self::BadReply { reason } => {
+                write!(f, "the destination sent a wrong reply: {reason}")
+            }
+            Self::TimedOut { awaited } => write!(f, "no {awaited} in time"),
+            Self::ConnectionLost { stream, error } => write!(f, "{stream}: {error}"),
+            Self::ImageLost { error } => f.write_str(error),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Killed => f.write_str("killed by a fault that was asked for"),
+        }
+    }
 }
 
 /// What the destination said on main's other direction.

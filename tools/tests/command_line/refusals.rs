@@ -140,6 +140,23 @@ fn what_no_source_sends_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_image_that_cannot_be_read_is_refused_before_the_destination_hears_of_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("told so");
+    let uri = format!("tcp:{}", listener.local_addr().expect("an address"));
+    for (path, says) in [
+        ("/proc", "landfall: image /proc: it is a directory, allowed are regular files"),
+        ("/nonexistent/i", "landfall: image /nonexistent/i: No such file"),
+    ] {
+        let refused = landfall(&["send", &uri, "--image", path]);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+        assert!(listener.accept().is_err(), "{path}: it has connected");
+    }
+}
+
+#[test]
 fn zero_copy_is_refused_with_what_excludes_it() {
     for more in [
         &["--multifd", "0"][..],
