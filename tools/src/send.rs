@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     let cpu_before = process_cpu_use();
     let outcome = send(&plan, &target, &options, &Progress::new());
     let cpu_s = process_cpu_use().since(cpu_before).total_ns() as f64 / 1e9;
-    if !quiet {
+    // Of nothing sent there is no rate.
+    if !quiet && outcome.bytes > 0 {
         let gib = outcome.bytes as f64 / GIB;
         let wall_s = outcome.elapsed.as_secs_f64();
         standard_output::line(format_args!(

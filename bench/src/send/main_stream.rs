@@ -3,7 +3,7 @@
 use std::{io, thread, time::Duration};
 
 use super::{
-    End, Fault, SendOptions,
+    End, Fault, SendOptions, Target,
     channels::Queues,
     opened::Running,
     pace::Pace,
@@ -23,6 +23,7 @@ pub(super) struct MainStream<'a> {
     pub(super) encoder: Encoder<'a>,
     pub(super) options: &'a SendOptions,
     pub(super) run: &'a Run<'a>,
+    pub(super) target: &'a Target,
     pub(super) main: Socket,
     pub(super) command: Option<Running>,
     pub(super) message: Message,
@@ -104,11 +105,28 @@ impl MainStream<'_> {
                 debug_assert_eq!(stream, Some(Stream::Main));
                 let written = self.main.write(&self.message, self.run);
                 if let Err(error) = &written {
-                    self.run.lost(Stream::Main, error);
+                    self.write_failed(error);
                 }
                 written.is_ok()
             }
         }
+    }
+
+    /// Main takes no more. Of a command it is told how it ended: that its pipe broke says nothing.
+    fn write_failed(&mut self, error: &io::Error) {
+        let ended = match &mut self.command {
+            Some(command) if !self.run.is_over() => command.ended_soon(),
+            _ => None,
+        };
+        let told = match (self.target, ended) {
+            (_, Some(status)) => {
+                let told = format!("the command ended with {status} before it had all ({error})");
+                self.target.named(&io::Error::new(error.kind(), told))
+            }
+            (Target::File { .. } | Target::Command { .. }, None) => self.target.named(error),
+            _ => return self.run.lost(Stream::Main, error),
+        };
+        self.run.lost(Stream::Main, &told);
     }
 
     /// Everything is written, or the run is over: finds out how it ended.
@@ -120,7 +138,7 @@ impl MainStream<'_> {
         let return_path = self.plan.config().return_path;
         if !return_path {
             return match self.command.take().map(|command| self.command_ended(command)) {
-                Some(Err(error)) => self.run.lost(Stream::Main, &error),
+                Some(Err(error)) => self.run.lost(Stream::Main, &self.target.named(&error)),
                 Some(Ok(())) | None => self.run.end(End::Completed),
             };
         }

@@ -248,6 +248,7 @@ fn drive(
             encoder: plan.encoder(),
             options,
             run,
+            target,
             main,
             command,
             message: Message::new(),

@@ -2,7 +2,6 @@
 //! have no way back.
 
 use std::{
-    fmt::Display,
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom},
     os::{
@@ -11,6 +10,8 @@ use std::{
     },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -49,19 +50,16 @@ impl Opened {
 
     /// A file from `offset` on: what stands before is kept, what stood behind is not.
     pub(super) fn file(path: &Path, offset: u64) -> io::Result<Self> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            let options = options.write(true).create(true).truncate(false).mode(0o600);
-            let mut file = options.open(path)?;
-            if file.metadata()?.is_file() {
-                file.set_len(offset)?;
-            }
-            if offset > 0 {
-                file.seek(SeekFrom::Start(offset))?;
-            }
-            Ok(Self { fd: file.into(), is_socket: false, command: None })
-        };
-        open().map_err(|error: io::Error| named(&path.display(), &error))
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path)?;
+        if file.metadata()?.is_file() {
+            file.set_len(offset)?;
+        }
+        if offset > 0 {
+            file.seek(SeekFrom::Start(offset))?;
+        }
+        Ok(Self { fd: file.into(), is_socket: false, command: None })
     }
 
     /// A command's standard input. What it says on its standard output nobody reads.
@@ -69,7 +67,7 @@ impl Opened {
         let [program, rest @ ..] = args else { return Err(io::ErrorKind::InvalidInput.into()) };
         let command =
             Command::new(program).args(rest).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        let mut child = command.map_err(|error| named(program, &error))?;
+        let mut child = command?;
         let fd = OwnedFd::from(child.stdin.take().expect("standard input is piped"));
         let command = Some(Running(child));
         // Only this end of the pipe.
@@ -87,6 +85,17 @@ impl Running {
     pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.0.try_wait()
     }
+
+    /// How it ended, once it has closed its standard input; `None` of one that goes on without.
+    pub(super) fn ended_soon(&mut self) -> Option<ExitStatus> {
+        let begin = Instant::now();
+        loop {
+            match self.ended() {
+                Ok(None) if begin.elapsed() < SOON => thread::sleep(TICK),
+                ended => return ended.ok().flatten(),
+            }
+        }
+    }
 }
 
 impl Drop for Running {
@@ -97,10 +106,11 @@ impl Drop for Running {
     }
 }
 
-fn named(what: &dyn Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
 fn is_pipe(file: &File) -> bool {
     file.metadata().is_ok_and(|found| found.file_type().is_fifo())
 }
+
+/// How long a command is waited for that reads no more.
+const SOON: Duration = Duration::from_secs(1);
+/// How often it is asked meanwhile whether it has ended.
+const TICK: Duration = Duration::from_millis(2);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     net::TcpStream,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -95,11 +95,13 @@ impl Target {
     /// Opens main.
     ///
     /// # Errors
-    /// What the system says; `NotConnected` when the descriptor was used before.
+    /// Where to, and what the system says; `NotConnected` when the descriptor was used before.
     pub(super) fn open(&self) -> io::Result<Opened> {
         match self {
-            Self::File { path, offset } => Opened::file(path, *offset),
-            Self::Command { args } => Opened::command(args),
+            Self::File { path, offset } => {
+                Opened::file(path, *offset).map_err(|error| self.named(&error))
+            }
+            Self::Command { args } => Opened::command(args).map_err(|error| self.named(&error)),
             Self::Stream(stream) => {
                 let mut stream = stream.lock().expect("nobody panics while taking it");
                 let fd = stream.take().ok_or(io::ErrorKind::NotConnected)?;
@@ -112,9 +114,23 @@ impl Target {
     /// Makes one more connection.
     ///
     /// # Errors
-    /// What the system says; `NotConnected` when no connected socket is left, `Unsupported` where
-    /// there is one stream only.
+    /// Where to, and what the system says; `NotConnected` when no connected socket is left,
+    /// `Unsupported` where there is one stream only.
     pub(crate) fn connect(&self) -> io::Result<OwnedFd> {
+        self.try_connect().map_err(|error| match self {
+            Self::Tcp { .. } | Self::Unix(_) | Self::Vsock { .. } => {
+                io::Error::new(error.kind(), format!("cannot connect to {self}: {error}"))
+            }
+            _ => error,
+        })
+    }
+
+    /// `error` of what is written to, where that is more than a connection.
+    pub(super) fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{self}: {error}"))
+    }
+
+    fn try_connect(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port))?;
@@ -170,6 +186,26 @@ impl FromStr for Target {
     }
 }
 
+/// The URI; of what was handed over, what it is.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+            Self::Connected(_) => f.write_str("the sockets that were handed over"),
+            Self::File { path, .. } => write!(f, "file:{}", path.display()),
+            Self::Command { args } => match args.as_slice() {
+                // As `exec:` makes it of its text.
+                [_, option, text] if option == "-c" => write!(f, "exec:{text}"),
+                args => write!(f, "exec:{}", args.join(" ")),
+            },
+            Self::Stream(_) => f.write_str("the descriptor that was handed over"),
+        }
+    }
+}
+
 /// A URI that names no destination this source can reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{uri:?} is no destination; allowed are tcp:HOST:PORT, unix:PATH and vsock:CID:PORT")]
@@ -195,6 +231,29 @@ mod tests {
         assert!(matches!("vsock:2:99".parse(), Ok(Target::Vsock { cid: 2, port: 99 })));
         for bad in ["", "tcp", "tcp:host", "tcp:host:70000", "unix:", "vsock:x:1", "rdma:a:1"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn targets_are_named_as_they_are_read() {
+        for uri in ["tcp:h:4444", "tcp:[::1]:1", "unix:/a:b", "vsock:2:99"] {
+            assert_eq!(uri.parse::<Target>().expect("a destination").to_string(), uri);
+        }
+        let words = |all: &[&str]| all.iter().map(|&word| word.to_owned()).collect();
+        for (args, says) in [
+            (words(&["/bin/sh", "-c", "gzip > a"]), "exec:gzip > a"),
+            (words(&["/bin/sleep", "9"]), "exec:/bin/sleep 9"),
+        ] {
+            assert_eq!(Target::Command { args }.to_string(), says);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_made_is_told_with_its_address() {
+        for uri in ["tcp:127.0.0.1:1", "tcp:no-such-host.invalid:1", "unix:/nonexistent/socket"] {
+            let error = uri.parse::<Target>().expect("a destination").connect().expect_err(uri);
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("cannot connect to {uri}: ")), "{error}");
         }
     }
 }

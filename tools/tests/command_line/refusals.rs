@@ -133,10 +133,26 @@ fn what_no_source_sends_is_refused_with_the_reason() {
         assert_eq!(refused.status.code(), Some(2), "{more:?}: {said}");
         assert!(said.contains(says), "{more:?}: {said}");
     }
-    let missing = landfall(&["send", "file:/nonexistent/f", "--multifd", "0"]);
-    let said = text(&missing.stderr);
-    assert_eq!(missing.status.code(), Some(1), "{said}");
-    assert!(said.contains("/nonexistent/f: No such file"), "{said}");
+}
+
+#[test]
+fn a_destination_that_cannot_be_sent_to_is_named_and_nothing_is_told_of_rates() {
+    for (more, says) in [
+        (&["file:/nonexistent/f", "--multifd", "0"][..], "file:/nonexistent/f: No such file"),
+        (&["file:/dev/full", "--multifd", "0"], "main: file:/dev/full: No space left on device"),
+        (&["tcp:127.0.0.1:1"], "main: cannot connect to tcp:127.0.0.1:1: Connection refused"),
+        (&["unix:/nonexistent/s"], "main: cannot connect to unix:/nonexistent/s: No such file"),
+    ] {
+        let failed = landfall(&[&["send"], more].concat());
+        let said = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{more:?}: {said}");
+        assert!(said.contains(says), "{more:?}: {said}");
+        assert_eq!(text(&failed.stdout), "", "{more:?}");
+    }
+    let ended = landfall(&["send", "exec:exit 7", "--multifd", "0"]);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("main: exec:exit 7: the command ended with exit status: 7"), "{said}");
 }
 
 #[test]
