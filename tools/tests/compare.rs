@@ -233,6 +233,24 @@ fn cpus_that_are_no_list_or_not_there_are_refused_by_name() {
 }
 
 #[test]
+fn a_destination_that_dies_at_its_start_is_told_by_its_end_and_its_log() {
+    let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    let free: u64 = free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    // More than the host has.
+    let ram = format!("{}M", 2 * free + 64);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = scenario(&directory, "", "{ receiver = \"landfall\", memory = \"hugepages\" }");
+    for _ in 0..5 {
+        let output = compare(&["--scenario", &file, "--ram", &ram, "--pairs", "1"]);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{log}");
+        assert!(log.contains("landfall ended with exit status 3: "), "{log}");
+        assert!(log.contains("hugepages: "), "{log}");
+        assert!(log.contains("; --scenario default-memory needs none"), "{log}");
+    }
+}
+
+#[test]
 fn a_scenario_file_is_run_and_its_sizes_give_a_slope() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = scenario(&directory, "", "{ receiver = \"landfall\", memory = \"thp\" }");

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::host;
+
 /// A program that receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -125,6 +127,13 @@ impl Contender {
         self.receiver == Receiver::Landfall
     }
 
+    /// What to do where it could not be started since the host has too few hugepages; else nothing.
+    pub(super) fn way_without_hugepages(&self) -> &'static str {
+        let is_short = self.memory == MemorySetup::Hugepages
+            && host::free_hugepages().is_some_and(|pages| pages * HUGEPAGE_BYTES < self.ram_bytes);
+        if is_short { "; --scenario default-memory needs none" } else { "" }
+    }
+
     /// Guest RAM, GiB.
     #[must_use]
     pub fn ram_gib(&self) -> f64 {
@@ -160,4 +169,5 @@ impl fmt::Display for Contender {
     }
 }
 
+const HUGEPAGE_BYTES: u64 = 2 << 20;
 const GIB: f64 = (1u64 << 30) as f64;

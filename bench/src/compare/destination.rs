@@ -143,6 +143,14 @@ impl Destination {
         }
     }
 
+    /// Why a run failed with `reason`: its own end, where that is why its monitor is gone.
+    pub(super) fn cause(&mut self, reason: String) -> String {
+        match &self.told {
+            Told::Monitor(qmp) => qmp.cause(&mut self.process, reason),
+            Told::Line { .. } => reason,
+        }
+    }
+
     /// What landfall reports, after the end; `None` of others, which count nothing.
     pub(super) fn report(&mut self) -> Result<Option<Value>, String> {
         match &mut self.told {
@@ -250,22 +258,25 @@ impl Destination {
         let scenario = &comparison.scenario;
         let cpus = scenario.receiver_cpus.as_ref();
         let mut process = Process::start(&program, arguments, cpus, comparison.scratch.join(LOG))?;
-        let mut qmp = Qmp::connect(&socket, &mut process)?;
-        set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
-        add_credentials(&mut qmp, prepared, "server")?;
-        let parameters = scenario.parameters(contender.channels);
-        qmp.command("migrate-set-parameters", parameters.into())?;
-        let uri = match &prepared.file {
-            Some(path) => format!("file:{}", path.display()),
-            None => {
-                qmp.command("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }))?;
-                wait_for("address", RUN_LIMIT, || {
-                    let state = qmp.command("query-migrate", json!({}))?;
-                    let port = state["socket-address"][0]["port"].as_str();
-                    Ok(port.map(|port| format!("tcp:127.0.0.1:{port}")))
-                })?
-            }
-        };
+        let mut uri = String::new();
+        let qmp = Qmp::start(&socket, &mut process, |qmp| {
+            set_capabilities(qmp, &scenario.capabilities(contender.channels))?;
+            add_credentials(qmp, prepared, "server")?;
+            let parameters = scenario.parameters(contender.channels);
+            qmp.command("migrate-set-parameters", parameters.into())?;
+            uri = match &prepared.file {
+                Some(path) => format!("file:{}", path.display()),
+                None => {
+                    qmp.command("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }))?;
+                    wait_for("address", RUN_LIMIT, || {
+                        let state = qmp.command("query-migrate", json!({}))?;
+                        let port = state["socket-address"][0]["port"].as_str();
+                        Ok(port.map(|port| format!("tcp:127.0.0.1:{port}")))
+                    })?
+                }
+            };
+            Ok(())
+        })?;
         drain(process.output());
         Ok(Self { process, uri, told: Told::Monitor(qmp) })
     }

@@ -34,7 +34,7 @@ pub fn facts() -> Value {
         "memory": field(&memory, "MemTotal"),
         "memory-available": field(&memory, "MemAvailable"),
         "hugepages-2m": text("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"),
-        "hugepages-2m-free": text("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"),
+        "hugepages-2m-free": text(FREE_HUGEPAGES),
         "transparent-hugepages": huge("enabled"),
         "transparent-hugepages-defrag": huge("defrag"),
         "transparent-hugepages-shmem": huge("shmem_enabled"),
@@ -75,6 +75,11 @@ pub fn now_s() -> i64 {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |time| time.tv_sec())
 }
 
+/// How many hugepages of 2 MiB nobody has.
+pub(super) fn free_hugepages() -> Option<u64> {
+    text(FREE_HUGEPAGES)?.trim().parse().ok()
+}
+
 fn text(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -84,6 +89,8 @@ fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.split(':').next().map(str::trim) == Some(name))?;
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
 }
+
+const FREE_HUGEPAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
 #[cfg(test)]
 mod tests {

@@ -271,11 +271,14 @@ impl Comparison {
         let failed =
             |is_before| move |reason| CompareError { of: contender.to_string(), reason, is_before };
         self.go_on().map_err(failed(false))?;
-        let mut destination =
-            Destination::start(self, prepared, contender).map_err(failed(true))?;
+        let destination = Destination::start(self, prepared, contender);
+        let mut destination = destination
+            .map_err(|reason| reason + contender.way_without_hugepages())
+            .map_err(failed(true))?;
         let mut source = Source::start(self, prepared, contender).map_err(failed(true))?;
         let run = self.measure(prepared, contender, &mut destination, &mut source);
         run.map_err(|reason| {
+            let reason = destination.cause(reason);
             let logs = [Some(destination.process()), source.process()];
             let logs = logs.into_iter().flatten().map(process::Process::log);
             let all: Vec<String> = std::iter::once(reason).chain(logs).collect();

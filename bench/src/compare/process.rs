@@ -100,8 +100,19 @@ impl Process {
         match waitid(id, flags) {
             Ok(WaitStatus::StillAlive) => Ok(false),
             Ok(WaitStatus::Exited(_, 0)) => Ok(true),
-            Ok(status) => Err(format!("{} ended: {status:?}: {}", self.name, self.log())),
+            Ok(status) => Err(format!("{} ended with {}: {}", self.name, how(status), self.log())),
             Err(error) => Err(format!("{}: {error}", self.name)),
+        }
+    }
+
+    /// Why it is gone, in place of `reason`, which is only what was noticed of that first: the
+    /// connection to a program that dies breaks before it has ended. `reason` if it goes on.
+    pub(super) fn end_or(&mut self, reason: String) -> String {
+        let ended = wait_for("end", DYING_LIMIT, || Ok(Some(self.has_ended()).filter(is_over)));
+        match ended {
+            Ok(Err(how)) => how,
+            Ok(Ok(_)) => format!("{} ended: {}", self.name, self.log()),
+            Err(_) => reason,
         }
     }
 
@@ -114,6 +125,19 @@ impl Process {
             return format!("{} logged nothing", self.name);
         }
         format!("{} logged: {}", self.name, lines.join("; "))
+    }
+}
+
+fn is_over(ended: &Result<bool, String>) -> bool {
+    *ended != Ok(false)
+}
+
+/// `exit status 3`, `signal 9`.
+fn how(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, status) => format!("exit status {status}"),
+        WaitStatus::Signaled(_, signal, _) => format!("signal {}", signal as i32),
+        other => format!("{other:?}"),
     }
 }
 
@@ -144,5 +168,30 @@ pub(super) fn wait_for<T>(
 }
 
 const LOG_LINES: usize = 20;
+/// How long a program may take to end whose connection broke.
+const DYING_LIMIT: Duration = Duration::from_secs(1);
 /// Before a run only. Seldom enough to cost next to nothing, often enough for a run of a second.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(directory: &tempfile::TempDir, script: &str) -> Process {
+        let log = directory.path().join("log");
+        Process::start(Path::new("sh"), ["-c", script], None, log).expect("a shell")
+    }
+
+    #[test]
+    fn the_end_of_a_program_stands_in_place_of_what_was_noticed_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (script, says) in [
+            ("sleep 0.1; echo why >&2; exit 3", "sh ended with exit status 3: sh logged: why"),
+            ("kill -9 $$", "sh ended with signal 9: sh logged nothing"),
+            ("exit 0", "sh ended: sh logged nothing"),
+            ("exec sleep 60", "broken"),
+        ] {
+            assert_eq!(shell(&directory, script).end_or("broken".to_owned()), says);
+        }
+    }
+}

@@ -27,11 +27,30 @@ pub(super) struct Qmp {
     events: VecDeque<Value>,
     /// Every command that was sent.
     sent: Vec<Value>,
+    /// Its connection has failed.
+    is_lost: bool,
 }
 
 impl Qmp {
-    /// Connects as soon as `process` listens at `socket`.
-    pub(super) fn connect(socket: &Path, process: &mut Process) -> Result<Self, String> {
+    /// Connects as soon as `process` listens at `socket`, and has `set_up` give it orders. Where
+    /// that fails since the process ends, the error is why it did.
+    pub(super) fn start(
+        socket: &Path,
+        process: &mut Process,
+        set_up: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let mut qmp = Self::connect(socket, process)?;
+        let negotiated = qmp.negotiate().and_then(|()| set_up(&mut qmp));
+        negotiated.map_err(|reason| qmp.cause(process, reason))?;
+        Ok(qmp)
+    }
+
+    /// Why something failed with `reason`: the end of the process, where its monitor is gone.
+    pub(super) fn cause(&self, process: &mut Process, reason: String) -> String {
+        if self.is_lost { process.end_or(reason) } else { reason }
+    }
+
+    fn connect(socket: &Path, process: &mut Process) -> Result<Self, String> {
         let stream = wait_for("monitor", START_LIMIT, || {
             if process.has_ended()? {
                 return Err(format!("it has ended: {}", process.log()));
@@ -41,19 +60,19 @@ impl Qmp {
         let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
         stream.set_read_timeout(Some(REPLY_LIMIT)).map_err(failed)?;
         let stream = BufReader::new(stream);
-        let mut qmp = Self { stream, events: VecDeque::new(), sent: Vec::new() };
-        qmp.read()?; // the greeting
-        qmp.command("qmp_capabilities", json!({}))?;
-        Ok(qmp)
+        Ok(Self { stream, events: VecDeque::new(), sent: Vec::new(), is_lost: false })
+    }
+
+    fn negotiate(&mut self) -> Result<(), String> {
+        self.read()?; // the greeting
+        self.command("qmp_capabilities", json!({})).map(drop)
     }
 
     /// Runs a command; returns what it returns.
     pub(super) fn command(&mut self, name: &str, arguments: Value) -> Result<Value, String> {
         let command = json!({ "execute": name, "arguments": arguments });
-        let stream = self.stream.get_mut();
-        stream
-            .write_all(command.to_string().as_bytes())
-            .map_err(|error| format!("{name}: {error}"))?;
+        let written = self.stream.get_mut().write_all(command.to_string().as_bytes());
+        written.map_err(|error| self.lost(&format!("{name}: {error}")))?;
         self.sent.push(command);
         loop {
             let mut reply = self.read()?;
@@ -98,10 +117,15 @@ impl Qmp {
     fn read(&mut self) -> Result<Value, String> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
-            Ok(0) => Err("the monitor has closed".to_owned()),
+            Ok(0) => Err(self.lost("the monitor has closed")),
             Ok(_) => serde_json::from_str(&line).map_err(|error| format!("{line:?}: {error}")),
-            Err(error) => Err(format!("the monitor: {error}")),
+            Err(error) => Err(self.lost(&format!("the monitor: {error}"))),
         }
+    }
+
+    fn lost(&mut self, reason: &str) -> String {
+        self.is_lost = true;
+        reason.to_owned()
     }
 }
 

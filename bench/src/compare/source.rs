@@ -77,16 +77,17 @@ impl<'a> Source<'a> {
         let log = comparison.scratch.join("source.log");
         let scenario = &comparison.scenario;
         let mut process = Process::start(program, arguments, scenario.source_cpus.as_ref(), log)?;
-        let mut qmp = Qmp::connect(&socket, &mut process)?;
-        set_capabilities(&mut qmp, &scenario.capabilities(contender.channels))?;
-        add_credentials(&mut qmp, prepared, "client")?;
-        let mut parameters = scenario.parameters(contender.channels);
-        // A stopped guest has no other reason to be slow.
-        parameters.insert("max-bandwidth".to_owned(), json!(1u64 << 40));
-        if let Some(how) = &scenario.zero_page_detection {
-            parameters.insert("zero-page-detection".to_owned(), json!(how));
-        }
-        qmp.command("migrate-set-parameters", parameters.into())?;
+        let qmp = Qmp::start(&socket, &mut process, |qmp| {
+            set_capabilities(qmp, &scenario.capabilities(contender.channels))?;
+            add_credentials(qmp, prepared, "client")?;
+            let mut parameters = scenario.parameters(contender.channels);
+            // A stopped guest has no other reason to be slow.
+            parameters.insert("max-bandwidth".to_owned(), json!(1u64 << 40));
+            if let Some(how) = &scenario.zero_page_detection {
+                parameters.insert("zero-page-detection".to_owned(), json!(how));
+            }
+            qmp.command("migrate-set-parameters", parameters.into()).map(drop)
+        })?;
         Ok(Self::Qemu { process, qmp })
     }
 
