@@ -29,8 +29,13 @@ pub(crate) fn run(
         return Ok(Exit::Ok);
     }
     let landfall = std::env::current_exe().map_err(Failure::host)?;
+    // One that is misspelt would be made on whatever disk there is, and guest RAM lie there.
+    if !arguments.scratch.is_dir() {
+        let text = format!("--scratch {}: there is no such directory", arguments.scratch.display());
+        return Err(Failure::usage(text));
+    }
     let scratch = arguments.scratch.join(format!("landfall-compare-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch)
+    std::fs::create_dir(&scratch)
         .map_err(|error| Failure::host(format!("{}: {error}", scratch.display())))?;
     let scratch = Scratch(scratch);
     let stop = Arc::new(AtomicBool::new(false));

@@ -233,6 +233,17 @@ fn cpus_that_are_no_list_or_not_there_are_refused_by_name() {
 }
 
 #[test]
+fn a_scratch_directory_that_is_not_there_is_refused_and_not_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let missing = directory.path().join("missing").display().to_string();
+    let output = compare(&["--scenario", "default-memory", "--scratch", &missing]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains(&format!("--scratch {missing}: there is no such directory")), "{log}");
+    assert!(!Path::new(&missing).exists());
+}
+
+#[test]
 fn a_destination_that_dies_at_its_start_is_told_by_its_end_and_its_log() {
     let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
     let free: u64 = free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);

@@ -48,7 +48,7 @@ pub(crate) struct CompareArguments {
     /// of QEMU's tls-creds-x509
     #[arg(long, value_name = "DIR")]
     pub(crate) tls_creds: Option<PathBuf>,
-    /// Where the guest's memory lies meanwhile: best a tmpfs
+    /// Where the guest's memory lies meanwhile: a directory that is there, best on a tmpfs
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub(crate) scratch: PathBuf,
     /// Where mapped-ram files are saved: a disk with O_DIRECT
