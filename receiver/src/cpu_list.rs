@@ -2,8 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::thread;
 
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::Deserialize;
+
+use crate::receiver::allowed_cpus;
 
 /// CPU numbers in the order given, at least one and all below 1024. What is named twice stands
 /// there twice.
@@ -17,6 +23,36 @@ impl CpuList {
     pub fn cpus(&self) -> &[usize] {
         &self.0
     }
+
+    /// Whether threads of this process can be kept on each of them.
+    ///
+    /// # Errors
+    /// The first that is not there, or not for this process, and which are.
+    pub fn check(&self) -> Result<(), String> {
+        for &cpu in &self.0 {
+            kept_on(cpu).map_err(|error| match error {
+                Errno::EINVAL => {
+                    let allowed = Self(allowed_cpus());
+                    format!(
+                        "CPU {cpu} is not there, or not for this process; allowed are {allowed}"
+                    )
+                }
+                error => format!("CPU {cpu}: {error}"),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a thread, which does nothing more, on this CPU alone: of several the kernel takes those that
+/// are there, and says nothing of the others.
+fn kept_on(cpu: usize) -> Result<(), Errno> {
+    let keep = || {
+        let mut set = CpuSet::new();
+        set.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(0), &set)
+    };
+    thread::scope(|scope| scope.spawn(keep).join().expect("a system call does not panic"))
 }
 
 /// The list that has only these.
@@ -71,6 +107,18 @@ const CPUS_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_named_with_those_that_are() {
+        let there = CpuList(allowed_cpus());
+        assert_eq!(there.check(), Ok(()));
+        // A host with 1024 CPUs has that one.
+        if !there.cpus().contains(&1023) {
+            let error = format!("{there},1023").parse::<CpuList>().unwrap().check().unwrap_err();
+            let says = "CPU 1023 is not there, or not for this process; allowed are";
+            assert_eq!(error, format!("{says} {there}"));
+        }
+    }
 
     #[test]
     fn lists_have_ranges_and_are_written_as_they_are_read() {

@@ -4,6 +4,7 @@ mod event_loop;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
@@ -89,6 +90,8 @@ impl Reader {
                 if let Some(id) = cpu
                     && !core_affinity::set_for_current(core_affinity::CoreId { id })
                 {
+                    // A CPU can go while landfall runs: what was asked for was there at the start.
+                    run.readers[index].unpinned.store(true, Relaxed);
                     tracing::warn!("reader {index} could not be pinned to CPU {id}");
                 }
                 run.readers[index].enter_thread();

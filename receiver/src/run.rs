@@ -112,11 +112,18 @@ pub struct ReaderStats {
     pub counters: ReaderCounters,
     /// Which CPU it is pinned to.
     pub cpu: Option<usize>,
+    /// The kernel did not keep it there: it runs anywhere.
+    pub unpinned: AtomicBool,
     /// Its CPU clock.
     pub thread: ThreadClock,
 }
 
 impl ReaderStats {
+    /// The CPU that it is kept on, for reports.
+    pub fn kept_on(&self) -> Option<usize> {
+        self.cpu.filter(|_| !self.unpinned.load(Relaxed))
+    }
+
     /// Called by the thread when it starts.
     pub fn enter_thread(&self) {
         self.thread.enter();

@@ -20,7 +20,7 @@ use crate::{standard_output, stop, table};
 pub(crate) fn run(arguments: &DemoArguments, quiet: bool) -> Result<Exit, Failure> {
     let config = crate::send::config(arguments.ram, arguments.multifd, &arguments.source);
     let plan = Plan::new(config).map_err(Failure::usage)?;
-    let mut host = host_config(&arguments.host, None);
+    let mut host = host_config(&arguments.host, None)?;
     if host.memory.pool_bytes == 0 {
         host.memory.pool_bytes = plan.config().ram_bytes() + POOL_SLACK_BYTES;
     }

@@ -337,7 +337,7 @@ fn receiver(
         stall: arguments.stall_timeout,
         idle: arguments.idle_timeout,
         max_time: arguments.max_time,
-        ..host_config(&arguments.host, arguments.mem_path.clone())
+        ..host_config(&arguments.host, arguments.mem_path.clone())?
     };
     let destination = Arc::clone(destination);
     let observer = Arc::new(move |migration: &Migration, status: Status| {
@@ -367,7 +367,13 @@ fn stop_on_signal(
 }
 
 /// Memory and threads as the options say.
-pub(crate) fn host_config(host: &HostArguments, mem_path: Option<PathBuf>) -> ReceiverConfig {
+pub(crate) fn host_config(
+    host: &HostArguments,
+    mem_path: Option<PathBuf>,
+) -> Result<ReceiverConfig, Failure> {
+    if let Some(list) = &host.cpus {
+        list.check().map_err(|reason| Failure::usage(format!("--cpus {list}: {reason}")))?;
+    }
     let cpus = host.cpus.as_ref().map_or_else(Vec::new, |list| list.cpus().to_vec());
     let mut config = ReceiverConfig {
         readers: host.readers.map(usize::from),
@@ -380,5 +386,5 @@ pub(crate) fn host_config(host: &HostArguments, mem_path: Option<PathBuf>) -> Re
     config.memory.max_ram_bytes = host.max_ram;
     config.memory.mem_path = mem_path;
     config.memory.prefault_cpus = cpus;
-    config
+    Ok(config)
 }

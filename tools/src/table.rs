@@ -66,8 +66,10 @@ fn rows(summary: &Summary) -> Table {
         );
     }
     for (index, reader) in summary.readers.iter().enumerate() {
-        if let (Some(share), Some(cpu)) = (reader.share, reader.cpu) {
-            row(&format!("reader {index}"), format!("{:.0} % of CPU {cpu}", share * 100.0));
+        if let Some(share) = reader.share {
+            // One that is kept nowhere has no CPU to name.
+            let which = reader.cpu.map_or_else(|| "a CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+            row(&format!("reader {index}"), format!("{:.0} % of {which}", share * 100.0));
         }
     }
     if let Some(ns) = summary.switchover_to_loaded_ns {

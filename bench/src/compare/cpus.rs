@@ -23,19 +23,6 @@ pub(super) fn spawn_on(command: &mut Command, cpus: Option<&CpuList>) -> io::Res
     on(cpus.cpus(), || command.spawn())?
 }
 
-/// An error that names the first of `cpus` that a process cannot be kept on.
-pub(super) fn check(cpus: Option<&CpuList>) -> Result<(), String> {
-    let Some(cpus) = cpus else { return Ok(()) };
-    // One by one: of several the kernel takes those that are there, and says nothing of the others.
-    for &cpu in cpus.cpus() {
-        on(&[cpu], || ()).map_err(|error| match error {
-            Errno::EINVAL => format!("CPU {cpu} is not there, or not for this process"),
-            error => format!("CPU {cpu}: {error}"),
-        })?;
-    }
-    Ok(())
-}
-
 /// An error if a thread of process `id`, those of the kernel that work for it included, may
 /// run on others than `cpus`.
 pub(super) fn look(id: u32, cpus: Option<&CpuList>) -> Result<(), String> {
@@ -106,17 +93,5 @@ mod tests {
             child.wait().expect("ended");
         }
         assert_eq!(all(), before);
-    }
-
-    #[test]
-    fn a_cpu_that_is_not_there_is_named_also_beside_one_that_is() {
-        let there = all();
-        assert_eq!(check(Some(&there)), Ok(()));
-        let list: CpuList = format!("{there},1023").parse().expect("a list");
-        // A host with 1024 CPUs has that one.
-        if !there.cpus().contains(&1023) {
-            let error = check(Some(&list)).expect_err("it is not there");
-            assert_eq!(error, "CPU 1023 is not there, or not for this process");
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{ChannelStats, Run, lock};
+use crate::run::{ChannelStats, ReaderStats, Run, lock};
 use crate::stats::ChannelPhase;
 use crate::tcp_info::TcpSample;
 
@@ -19,7 +19,7 @@ pub(super) fn channels(snapshot: &Snapshot<'_>) -> Value {
             "peer": channel.peer,
             "reader": channel.reader,
             "thread-id": reader.and_then(|reader| reader.thread.thread_id()),
-            "cpu": reader.and_then(|reader| reader.cpu),
+            "cpu": reader.and_then(ReaderStats::kept_on),
             "phase": phase_name(ChannelPhase::of_number(counters.phase.get())),
             "wire-bytes": counters.wire_bytes.get(),
             "packets": counters.packets.get(),

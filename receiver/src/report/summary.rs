@@ -121,7 +121,7 @@ pub fn summary(migration: &Migration) -> Summary {
             .map(|reader| {
                 let cpu_ns = reader.thread.cpu_ns();
                 let share = window_ns.map(|ns| (cpu_ns as f64 / ns as f64).min(1.0));
-                ReaderLoad { cpu: reader.cpu, cpu_ns, share }
+                ReaderLoad { cpu: reader.kept_on(), cpu_ns, share }
             })
             .collect(),
         strays: run.strays.load(std::sync::atomic::Ordering::Relaxed),

@@ -63,7 +63,7 @@ pub(super) fn readers(snapshot: &Snapshot<'_>) -> Value {
         json!({
             "index": index,
             "thread-id": reader.thread.thread_id(),
-            "cpu": reader.cpu,
+            "cpu": reader.kept_on(),
             "channels": mine().map(|(id, _)| id).collect::<Vec<_>>(),
             "wire-bytes": sum(|counters| counters.wire_bytes.get()),
             "packets": sum(|counters| counters.packets.get()),

@@ -185,3 +185,17 @@ fn zero_copy_is_refused_with_what_excludes_it() {
         assert_eq!(refused.status.code(), Some(2), "{more:?}: {}", text(&refused.stderr));
     }
 }
+
+#[test]
+fn a_cpu_that_is_not_there_is_refused_with_those_that_are() {
+    if landfall_receiver::receiver::allowed_cpus().contains(&1023) {
+        return;
+    }
+    for command in [&["demo"][..], &["receive", "tcp:127.0.0.1:0"]] {
+        let refused = landfall(&[command, &["--cpus", "0,1023"]].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("--cpus 0,1023: CPU 1023 is not there, or not for"), "{said}");
+        assert!(said.contains("; allowed are "), "{said}");
+    }
+}
