@@ -16,7 +16,7 @@ use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::cli::{CeilingArguments, CompareArguments};
 use crate::exit::{Exit, Failure};
-use crate::{standard_output, stop};
+use crate::{standard_error, standard_output, stop};
 
 /// Compares, scenario by scenario.
 pub(crate) fn run(
@@ -58,7 +58,10 @@ pub(crate) fn run(
         let mut tell = |contender: &Contender, cost: &Cost| {
             if !quiet {
                 let name = contender.to_string();
-                eprintln!("{name:<56}{:7.3} s, {:7.3} CPU-s", cost.wall_s, cost.cpu_s);
+                standard_error::line(format_args!(
+                    "{name:<56}{:7.3} s, {:7.3} CPU-s",
+                    cost.wall_s, cost.cpu_s
+                ));
             }
         };
         let outcome = compare(&comparison, &mut tell).map_err(|error| {
@@ -67,7 +70,7 @@ pub(crate) fn run(
         let text = table::text(&comparison, &outcome);
         match (quiet, arguments.json.as_deref() == Some(Path::new("-"))) {
             (true, _) => {}
-            (false, true) => eprintln!("{text}"),
+            (false, true) => standard_error::line(&text),
             (false, false) => standard_output::line(&text)?,
         }
         results.push(record::of_outcome(&comparison, &outcome));

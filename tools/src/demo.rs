@@ -13,7 +13,7 @@ use crate::cli::DemoArguments;
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::receive::host_config;
-use crate::{standard_output, stop, table};
+use crate::{standard_error, standard_output, stop, table};
 
 /// Receives a synthetic guest, verifies every page of it, and shows the
 /// figures.
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &DemoArguments, quiet: bool) -> Result<Exit, Failur
         Receiver::new(host, Arc::new(|_, _| {}), &|done, _| progress.set_position(done))?;
     progress.finish_and_clear();
     if !quiet {
-        eprintln!("{}", receiver.memory());
+        standard_error::line(receiver.memory());
     }
     let receiver = Arc::new(receiver);
     let address = Address::parse("tcp:127.0.0.1:0").map_err(Failure::usage)?;
@@ -82,11 +82,14 @@ fn finish(
         standard_output::line(format_args!("{:#}", report::query_migrate(Some(migration))))?;
     }
     if let Some(error) = &ended.error {
-        eprintln!("landfall: migration failed ({}): {error}", error.family);
+        standard_error::line(format_args!(
+            "landfall: migration failed ({}): {error}",
+            error.family
+        ));
         return Ok(exit_of(error));
     }
     if outcome.end != End::Completed {
-        eprintln!("landfall: the source ended: {}", outcome.end);
+        standard_error::line(format_args!("landfall: the source ended: {}", outcome.end));
         return Ok(Exit::Failed);
     }
     let ram = ended.received.ram.as_ref().expect("a completed run has RAM");
@@ -107,7 +110,7 @@ fn finish(
             Ok(Exit::Ok)
         }
         Err(error) => {
-            eprintln!("landfall: {error}");
+            standard_error::line(format_args!("landfall: {error}"));
             Ok(Exit::Failed)
         }
     }

@@ -14,6 +14,7 @@ mod record;
 mod replay;
 mod send;
 mod sizes;
+mod standard_error;
 mod standard_output;
 mod stop;
 mod table;
@@ -30,7 +31,7 @@ pub fn main() -> std::process::ExitCode {
     logging::start(cli.verbose, cli.quiet);
     let result = stop::outlive_file_limits().and_then(|()| run(cli));
     let exit = result.unwrap_or_else(|failure| {
-        eprintln!("landfall: {failure}");
+        standard_error::line(format_args!("landfall: {failure}"));
         failure.exit
     });
     exit.into()

@@ -12,6 +12,8 @@ use landfall_receiver::status::Status;
 
 use lines::Lines;
 
+use crate::standard_error;
+
 /// One live line on a terminal, interval lines elsewhere if they are asked for.
 pub(crate) struct Live {
     quiet: bool,
@@ -45,7 +47,11 @@ impl Live {
                 bar.set_message(line(&summary));
             } else if let (Some(lines), Some(ns)) = (&mut lines, summary.connected_for_ns) {
                 if lines.is_due(ns) {
-                    eprintln!("{:8.1} s  {}", ns as f64 / 1e9, line(&summary));
+                    standard_error::line(format_args!(
+                        "{:8.1} s  {}",
+                        ns as f64 / 1e9,
+                        line(&summary)
+                    ));
                 }
                 wait = wait.min(lines.until_due(ns));
             }

@@ -19,5 +19,7 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // They would be told on the same standard error, or end the thread that logs.
+        .log_internal_errors(false)
         .init();
 }

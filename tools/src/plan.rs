@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::cli::{Accelerator, PlanArguments};
 use crate::exit::{Exit, Failure};
-use crate::{output_paths, standard_output};
+use crate::{output_paths, standard_error, standard_output};
 
 /// Answers.
 pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failur
     if !quiet {
         let text = text(&question, &calibrations, &cases);
         if arguments.json.as_deref() == Some(Path::new("-")) {
-            eprint!("{text}");
+            standard_error::line(text.trim_end());
         } else {
             standard_output::line(text.trim_end())?;
         }

@@ -29,7 +29,7 @@ use crate::cli::{
 use crate::exit::{Exit, Failure, exit_of};
 use crate::live::{Live, prefault_progress};
 use crate::stop::Starting;
-use crate::{output_paths, standard_output, table};
+use crate::{output_paths, standard_error, standard_output, table};
 
 /// What the main thread waits for.
 enum Happening {
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
         Arc::new(Destination::new(monitor_config(&arguments)?, events.clone(), endings(&happen)));
     let receiver = Arc::new(receiver(&arguments, &destination, happen.clone(), quiet)?);
     if !quiet {
-        eprintln!("{}", receiver.memory());
+        standard_error::line(receiver.memory());
     }
     let monitor = Arc::new(Monitor::new(Arc::clone(&destination), Arc::clone(&receiver)));
     let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<dyn Handler>;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: ReceiveArguments, quiet: bool) -> Result<Exit, Fail
     let awaited = awaited(&arguments.qmp);
     thread::spawn(move || {
         if !quiet && !clients.wait(Some(Duration::ZERO)) {
-            eprintln!("waiting for a QMP client on {awaited}");
+            standard_error::line(format_args!("waiting for a QMP client on {awaited}"));
         }
         if clients.wait(None) {
             drop(happen.send(Happening::Clients));
@@ -131,14 +131,17 @@ impl Session<'_> {
             table::print(&report::summary(migration), is_taken)
         };
         let exit = ended.error.as_ref().map_or(Exit::Ok, |error| {
-            eprintln!("landfall: migration failed ({}): {error}", error.family);
+            standard_error::line(format_args!(
+                "landfall: migration failed ({}): {error}",
+                error.family
+            ));
             exit_of(error)
         });
         // Behind what was said of the run: that stays true.
         let written = self.write(migration);
         shown.and(written).map_or_else(
             |failure| {
-                eprintln!("landfall: {failure}");
+                standard_error::line(format_args!("landfall: {failure}"));
                 failure.exit
             },
             |()| exit,
@@ -168,12 +171,12 @@ impl Session<'_> {
                  keeps its guest running"
             }
         };
-        eprintln!(
+        standard_error::line(format_args!(
             "listening on {}; {} readers on CPUs {}{near}; {end}",
             places.join(", "),
             migration.run.readers.len(),
-            cpus.join(","),
-        );
+            cpus.join(",")
+        ));
     }
 
     fn write(&self, migration: &Migration) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 use crate::cli::RecordArguments;
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::{standard_output, stop};
+use crate::{standard_error, standard_output, stop};
 
 /// Records one migration.
 pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -26,13 +26,13 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
     let listeners = Listeners::bind(&[address], &mut |_| None, &FdSets::default())
         .map_err(|error| Failure::host(error.to_string()))?;
     if !quiet {
-        eprintln!(
+        standard_error::line(format_args!(
             "landfall: recording what comes to {} and goes on to {}; each connection may send \
              {:.1} GiB",
             listening(&listeners, &arguments.uri),
             arguments.to,
             max_bytes as f64 / GIB
-        );
+        ));
     }
     let stop = Stop::new();
     let stopper = stop.clone();
@@ -58,8 +58,8 @@ pub(crate) fn run(arguments: &RecordArguments, quiet: bool) -> Result<Exit, Fail
     }
     match recorded.cut {
         None if recorded.complete => return Ok(Exit::Ok),
-        None => eprintln!("landfall: stopped before the end"),
-        Some(cut) => eprintln!("landfall: {cut}"),
+        None => standard_error::line("landfall: stopped before the end"),
+        Some(cut) => standard_error::line(format_args!("landfall: {cut}")),
     }
     Ok(Exit::Failed)
 }

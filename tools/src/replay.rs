@@ -7,17 +7,17 @@ use landfall_bench::send::{Stop, Target};
 use crate::cli::ReplayArguments;
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::{standard_output, stop};
+use crate::{standard_error, standard_output, stop};
 
 /// Sends a recording and says how it went.
 pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Failure> {
     let target: Target = arguments.uri.parse().map_err(Failure::usage)?;
     let recording = Recording::open(&arguments.directory).map_err(Failure::usage)?;
     if !quiet && !recording.is_complete() {
-        eprintln!(
+        standard_error::line(format_args!(
             "landfall: {} is not complete, the migration was cut off; it is sent as far as it went",
             arguments.directory.display()
-        );
+        ));
     }
     if !arguments.cold {
         warm(&recording).map_err(Failure::host)?;
@@ -34,7 +34,9 @@ pub(crate) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<Exit, Fail
     Ok(match replayed.cut {
         None => Exit::Ok,
         Some(connection) => {
-            eprintln!("landfall: the destination closed connection {connection} before its end");
+            standard_error::line(format_args!(
+                "landfall: the destination closed connection {connection} before its end"
+            ));
             Exit::Failed
         }
     })

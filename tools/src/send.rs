@@ -19,7 +19,7 @@ use crate::cli::{
 };
 use crate::exit::{Exit, Failure};
 use crate::live::GIB;
-use crate::{standard_output, stop};
+use crate::{standard_error, standard_output, stop};
 
 /// Sends a synthetic guest and says how it ended.
 pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failure> {
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &SendArguments, quiet: bool) -> Result<Exit, Failur
     match outcome.end {
         End::Completed => Ok(Exit::Ok),
         end => {
-            eprintln!("landfall: {end}");
+            standard_error::line(format_args!("landfall: {end}"));
             Ok(Exit::Failed)
         }
     }

@@ -1,14 +1,12 @@
 //! The final table.
 
-use std::io::{Write, stderr};
-
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
 use landfall_receiver::report::Summary;
 
 use crate::exit::Failure;
-use crate::standard_output;
+use crate::{standard_error, standard_output};
 
 /// Prints what a run was, on stdout or on stderr.
 ///
@@ -17,8 +15,7 @@ use crate::standard_output;
 pub(crate) fn print(summary: &Summary, to_stderr: bool) -> Result<(), Failure> {
     let table = rows(summary).trim_fmt();
     if to_stderr {
-        // A table that nobody can read is no reason to end, and here nobody could be told.
-        let _ = writeln!(stderr(), "{table}");
+        standard_error::line(table);
         return Ok(());
     }
     standard_output::line(table)

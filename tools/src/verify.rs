@@ -11,7 +11,7 @@ use landfall_pagepool::{BlockName, ram_file_name};
 
 use crate::cli::VerifyArguments;
 use crate::exit::{Exit, Failure};
-use crate::standard_output;
+use crate::{standard_error, standard_output};
 
 use compare::{Equal, Pair, Source};
 use difference::Difference;
@@ -39,10 +39,10 @@ fn check(arguments: &VerifyArguments) -> Result<Result<Equal, Difference>, Failu
     for (image, path) in [(&a, &arguments.a), (&b, &arguments.b)] {
         if let Some(status) = image.unfinished() {
             // However quiet: "equal" alone would pass for a guest that arrived.
-            eprintln!(
+            standard_error::line(format_args!(
                 "landfall: warning: {} is of a run that did not complete: its status is {status:?}",
                 path.display()
-            );
+            ));
         }
     }
     let pairs = if arguments.block.is_empty() {

@@ -1,4 +1,4 @@
-//! Standard output that takes nothing: a reader that has gone is no fault, a full disk is one.
+//! Output that nobody takes: a reader that has gone is no fault, a full disk is one.
 
 use std::process::{Command, Output, Stdio};
 
@@ -46,5 +46,22 @@ fn what_was_found_is_the_exit_code_whether_anybody_reads_it_and_a_full_disk_is_3
         let said = text(&lost.stderr);
         assert_eq!(lost.status.code(), Some(3), "{arguments:?}: {said}");
         assert_eq!(said.matches("standard output: No space").count(), 1, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn nobody_needs_to_hear_what_is_said_beside_the_result() {
+    for (arguments, code) in [
+        (&["demo", "--ram", "16M"][..], 0),
+        (&["receive", "exec:true", "-vv"], 1),
+        (&["verify", "/nonexistent/a", "/nonexistent/b"], 2),
+        (&["send", "unix:/nonexistent/s"], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let both = writer.try_clone().expect("a descriptor");
+        let mut command = Command::new(PROGRAM);
+        let command = command.args(arguments).stdin(Stdio::null()).stdout(writer).stderr(both);
+        assert_eq!(command.status().expect("landfall starts").code(), Some(code), "{arguments:?}");
     }
 }
