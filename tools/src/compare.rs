@@ -16,7 +16,7 @@ use landfall_receiver::receiver::READERS_DEFAULT_MAX;
 
 use crate::cli::{CeilingArguments, CompareArguments};
 use crate::exit::{Exit, Failure};
-use crate::{standard_error, standard_output, stop};
+use crate::{output_paths, standard_error, standard_output, stop};
 
 /// Compares, scenario by scenario.
 pub(crate) fn run(
@@ -33,6 +33,9 @@ pub(crate) fn run(
     if !arguments.scratch.is_dir() {
         let text = format!("--scratch {}: there is no such directory", arguments.scratch.display());
         return Err(Failure::usage(text));
+    }
+    if let Some(path) = arguments.json.as_ref().filter(|path| *path != Path::new("-")) {
+        output_paths::check_file(path)?;
     }
     let scratch = arguments.scratch.join(format!("landfall-compare-{}", std::process::id()));
     std::fs::create_dir(&scratch)

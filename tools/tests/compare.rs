@@ -233,6 +233,16 @@ fn cpus_that_are_no_list_or_not_there_are_refused_by_name() {
 }
 
 #[test]
+fn a_place_that_the_record_cannot_go_to_is_refused_before_anything_runs() {
+    let arguments = ["--scenario", "default-memory", "--ram", "32M", "--pairs", "1"];
+    let output = compare(&[&arguments[..], &["--json", "/nonexistent/x.json"]].concat());
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{log}");
+    assert_eq!(log.lines().count(), 1, "nothing ran: {log}");
+    assert!(log.contains("/nonexistent/x.json: No such file"), "{log}");
+}
+
+#[test]
 fn a_scratch_directory_that_is_not_there_is_refused_and_not_made() {
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("missing").display().to_string();
