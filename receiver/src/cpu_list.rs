@@ -1,6 +1,7 @@
 //! Lists of CPUs as the kernel writes them: `0-3,8`.
 
 use std::fmt;
+use std::panic;
 use std::str::FromStr;
 use std::thread;
 
@@ -24,13 +25,28 @@ impl CpuList {
         &self.0
     }
 
+    /// What `work` gives on a thread that has only these CPUs, and whatever it starts there.
+    ///
+    /// # Errors
+    /// What the kernel says of them: `EINVAL` if none is there for this process.
+    pub fn on<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
+        let mut set = CpuSet::new();
+        for &cpu in &self.0 {
+            set.set(cpu)?;
+        }
+        let confined = || sched_setaffinity(Pid::from_raw(0), &set).map(|()| work());
+        let joined = thread::scope(|scope| scope.spawn(confined).join());
+        joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    }
+
     /// Whether threads of this process can be kept on each of them.
     ///
     /// # Errors
     /// The first that is not there, or not for this process, and which are.
     pub fn check(&self) -> Result<(), String> {
+        // One by one: of several the kernel takes those that are there, and says nothing of the others.
         for &cpu in &self.0 {
-            kept_on(cpu).map_err(|error| match error {
+            Self(vec![cpu]).on(|| ()).map_err(|error| match error {
                 Errno::EINVAL => {
                     let allowed = Self(allowed_cpus());
                     format!(
@@ -42,17 +58,6 @@ impl CpuList {
         }
         Ok(())
     }
-}
-
-/// Keeps a thread, which does nothing more, on this CPU alone: of several the kernel takes those that
-/// are there, and says nothing of the others.
-fn kept_on(cpu: usize) -> Result<(), Errno> {
-    let keep = || {
-        let mut set = CpuSet::new();
-        set.set(cpu)?;
-        sched_setaffinity(Pid::from_raw(0), &set)
-    };
-    thread::scope(|scope| scope.spawn(keep).join().expect("a system call does not panic"))
 }
 
 /// The list that has only these.

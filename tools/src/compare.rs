@@ -4,7 +4,7 @@ mod record;
 mod table;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -34,9 +34,8 @@ pub(crate) fn run(
         let text = format!("--scratch {}: there is no such directory", arguments.scratch.display());
         return Err(Failure::usage(text));
     }
-    if let Some(path) = arguments.json.as_ref().filter(|path| *path != Path::new("-")) {
-        output_paths::check_file(path)?;
-    }
+    arguments.json.iter().try_for_each(|path| output_paths::check_file(path))?;
+    let is_printed = standard_output::is_named(arguments.json.as_deref());
     let scratch = arguments.scratch.join(format!("landfall-compare-{}", std::process::id()));
     std::fs::create_dir(&scratch)
         .map_err(|error| Failure::host(format!("{}: {error}", scratch.display())))?;
@@ -71,20 +70,20 @@ pub(crate) fn run(
             if error.is_before { Failure::host(error) } else { Failure::failed(error) }
         })?;
         let text = table::text(&comparison, &outcome);
-        match (quiet, arguments.json.as_deref() == Some(Path::new("-"))) {
+        match (quiet, is_printed) {
             (true, _) => {}
             (false, true) => standard_error::line(&text),
             (false, false) => standard_output::line(&text)?,
         }
         results.push(record::of_outcome(&comparison, &outcome));
         // After each: what comes later may fail.
-        if let Some(path) = arguments.json.as_ref().filter(|path| *path != Path::new("-")) {
+        if let Some(path) = arguments.json.as_ref().filter(|_| !is_printed) {
             let text = format!("{:#}\n", record::whole(began_s, &host_before, &results));
             std::fs::write(path, text)
                 .map_err(|error| Failure::host(format!("{}: {error}", path.display())))?;
         }
     }
-    if arguments.json.as_deref() == Some(Path::new("-")) {
+    if is_printed {
         standard_output::line(format_args!(
             "{:#}",
             record::whole(began_s, &host_before, &results)

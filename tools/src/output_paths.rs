@@ -8,12 +8,16 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, eaccess};
 
 use crate::exit::Failure;
+use crate::standard_output;
 
-/// A file that is written to, or made.
+/// A file that is written to, or made; standard output always can be.
 ///
 /// # Errors
 /// Host: the path, and why not.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
+    if standard_output::is_named(Some(path)) {
+        return Ok(());
+    }
     let look = || match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(Errno::EISDIR),
         Ok(_) => eaccess(path, AccessFlags::W_OK),
@@ -22,17 +26,19 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     look().map_err(|error| failed(path, error))
 }
 
-/// A file that another takes the place of, made beside it.
+/// As [`check_file`], of a file that another takes the place of, made beside it.
 ///
 /// # Errors
 /// Host: the path, and why not.
 pub(crate) fn check_replaced(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
         // As it is replaced: where a link leads.
-        Ok(found) if found.is_file() => fs::canonicalize(path)
-            .map_err(|error| errno(&error))
-            .and_then(|path| check_new(&path))
-            .map_err(|error| failed(path, error)),
+        Ok(found) if found.is_file() && !standard_output::is_named(Some(path)) => {
+            fs::canonicalize(path)
+                .map_err(|error| errno(&error))
+                .and_then(|path| check_new(&path))
+                .map_err(|error| failed(path, error))
+        }
         _ => check_file(path),
     }
 }

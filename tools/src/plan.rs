@@ -23,15 +23,13 @@ use crate::{output_paths, standard_error, standard_output};
 pub(crate) fn run(arguments: &PlanArguments, quiet: bool) -> Result<Exit, Failure> {
     let question = question(arguments);
     question.check().map_err(Failure::usage)?;
-    if let Some(path) = arguments.json.as_ref().filter(|path| *path != Path::new("-")) {
-        output_paths::check_file(path)?;
-    }
+    arguments.json.iter().try_for_each(|path| output_paths::check_file(path))?;
     let calibrations =
         arguments.calibration.iter().map(calibration).collect::<Result<Vec<_>, Failure>>()?;
     let cases = cases(&question, &calibrations);
     if !quiet {
         let text = text(&question, &calibrations, &cases);
-        if arguments.json.as_deref() == Some(Path::new("-")) {
+        if standard_output::is_named(arguments.json.as_deref()) {
             standard_error::line(text.trim_end());
         } else {
             standard_output::line(text.trim_end())?;
@@ -304,7 +302,7 @@ fn remedy(case: &Case) -> Option<String> {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), Failure> {
-    if path == Path::new("-") {
+    if standard_output::is_named(Some(path)) {
         return standard_output::line(format_args!("{value:#}"));
     }
     std::fs::write(path, format!("{value:#}\n"))

@@ -2,7 +2,7 @@
 
 mod contradictions;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -195,14 +195,14 @@ impl Session<'_> {
             run_directory::dump(directory, migration, &value)?;
         }
         match arguments.json.as_deref() {
-            Some(path) if path == Path::new("-") => {
+            Some(path) if standard_output::is_named(Some(path)) => {
                 standard_output::line(format_args!("{value:#}"))?;
             }
             Some(path) => files::write_json(path, &value)?,
             None => {}
         }
         match arguments.json_lines.as_deref() {
-            Some(path) if path == Path::new("-") => standard_output::line(value)?,
+            Some(path) if standard_output::is_named(Some(path)) => standard_output::line(value)?,
             Some(path) => files::append_json_line(path, &value)?,
             None => {}
         }
@@ -223,17 +223,8 @@ fn awaited(monitors: &[MonitorAddress]) -> String {
 
 /// What is written when the guest is there, and could not be received again.
 fn check_outputs(arguments: &ReceiveArguments) -> Result<(), Failure> {
-    let is_file = |path: &&PathBuf| *path != Path::new("-");
-    arguments
-        .json
-        .iter()
-        .filter(is_file)
-        .try_for_each(|path| output_paths::check_replaced(path))?;
-    arguments
-        .json_lines
-        .iter()
-        .filter(is_file)
-        .try_for_each(|path| output_paths::check_file(path))?;
+    arguments.json.iter().try_for_each(|path| output_paths::check_replaced(path))?;
+    arguments.json_lines.iter().try_for_each(|path| output_paths::check_file(path))?;
     arguments.dump.iter().try_for_each(|path| output_paths::check_directory(path))
 }
 

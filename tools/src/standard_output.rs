@@ -2,8 +2,14 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use crate::exit::Failure;
+
+/// True for `-`, as options name it.
+pub(crate) fn is_named(path: Option<&Path>) -> bool {
+    path == Some(Path::new("-"))
+}
 
 /// Prints `text` and the end of a line.
 ///

@@ -1,17 +1,11 @@
 //! The CPUs that one side of a comparison may use.
 
 use std::{
-    fs, io, panic,
+    fs, io,
     process::{Child, Command},
-    thread,
 };
 
 use landfall_receiver::cpu_list::CpuList;
-use nix::{
-    errno::Errno,
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 
 /// Starts `command` so that it, its threads and its children run on `cpus` only; anywhere
 /// without any.
@@ -20,7 +14,7 @@ use nix::{
 /// thread that has only these starts it, and nothing of it ever runs elsewhere.
 pub(super) fn spawn_on(command: &mut Command, cpus: Option<&CpuList>) -> io::Result<Child> {
     let Some(cpus) = cpus else { return command.spawn() };
-    on(cpus.cpus(), || command.spawn())?
+    cpus.on(|| command.spawn())?
 }
 
 /// An error if a thread of process `id`, those of the kernel that work for it included, may
@@ -41,17 +35,6 @@ pub(super) fn look(id: u32, cpus: Option<&CpuList>) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// What `work` gives on a thread that has only `cpus`.
-fn on<T: Send>(cpus: &[usize], work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        set.set(cpu)?;
-    }
-    let confined = || sched_setaffinity(Pid::from_raw(0), &set).map(|()| work());
-    let joined = thread::scope(|scope| scope.spawn(confined).join());
-    joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Options of `landfall receive` that cannot be had together.
 
-use std::path::{Path, PathBuf};
-
 use landfall_qmp::MonitorAddress;
 
 use crate::cli::{ReceiveArguments, SinkOption};
 use crate::exit::Failure;
+use crate::standard_output;
 
 /// Looks at all options before anything is opened or mapped.
 pub(super) fn refuse(arguments: &ReceiveArguments) -> Result<(), Failure> {
@@ -24,7 +23,10 @@ pub(super) fn refuse(arguments: &ReceiveArguments) -> Result<(), Failure> {
         }
     }
     let reports = [("--json", &arguments.json), ("--json-lines", &arguments.json_lines)];
-    let printed = reports.iter().filter(|(_, path)| is_stdout(path)).map(|&(option, _)| option);
+    let printed = reports
+        .iter()
+        .filter(|(_, path)| standard_output::is_named(path.as_deref()))
+        .map(|&(option, _)| option);
     match printed.collect::<Vec<_>>()[..] {
         [option] if has_stdio(&arguments.qmp) => Err(Failure::usage(format!(
             "{option} - cannot be used with --qmp stdio: standard output is the monitor's, and a \
@@ -40,12 +42,9 @@ pub(super) fn refuse(arguments: &ReceiveArguments) -> Result<(), Failure> {
 
 /// Does something else than the table go to standard output?
 pub(super) fn is_stdout_taken(arguments: &ReceiveArguments) -> bool {
-    is_stdout(&arguments.json) || is_stdout(&arguments.json_lines) || has_stdio(&arguments.qmp)
-}
-
-/// Is it standard output where a report goes?
-fn is_stdout(path: &Option<PathBuf>) -> bool {
-    path.as_deref() == Some(Path::new("-"))
+    let reports = [&arguments.json, &arguments.json_lines];
+    reports.into_iter().any(|path| standard_output::is_named(path.as_deref()))
+        || has_stdio(&arguments.qmp)
 }
 
 /// Is standard output a monitor's?

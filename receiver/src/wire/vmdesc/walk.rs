@@ -92,10 +92,10 @@ impl Description {
             let body = walk.reader.clone();
             let body_bytes = match walk.body(device, header.section_id) {
                 Err(unfit) if walk.footers == Footers::On => {
-                    walk.reader = body.clone();
+                    walk.reader = body;
                     let next = devices.peek().copied();
                     misfit = misfit.or(Some(unfit));
-                    let is_part = *search_bytes < body.rest().len();
+                    let is_part = *search_bytes < walk.reader.rest().len();
                     let found = walk.find_footer(header.section_id, next, search_bytes);
                     found.ok_or_else(|| if is_part { walk.unfit(SEARCHED_ENOUGH) } else { unfit })
                 }
